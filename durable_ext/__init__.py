@@ -1,0 +1,1 @@
+"""Durable Functions for Azure Functions, in pure Python."""

@@ -1,0 +1,1 @@
+"""The Azure Functions programming model: decorators, bindings and the client they inject."""

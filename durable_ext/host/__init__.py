@@ -1,0 +1,1 @@
+"""The local host: a Function App in one process, without Core Tools."""

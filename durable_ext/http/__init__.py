@@ -1,0 +1,1 @@
+"""The HTTP management API, without a web framework."""

@@ -1,0 +1,51 @@
+"""What travels between instances and to activities."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from durable_ext.history import HistoryEvent
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way to an instance.
+
+    `execution_id` is None where any execution will do (external events, terminate, suspend, resume, rewind).
+    """
+
+    instance_id: str
+    event: HistoryEvent
+    execution_id: str | None = None
+    visible_at: datetime | None = None
+
+
+class WorkReceipt(msgspec.Struct, frozen=True):
+    """The identity of an activity call: its outcome answers exactly this."""
+
+    instance_id: str
+    execution_id: str
+    task_id: int
+
+
+class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An activity call.
+
+    `orchestrator` is the caller's name, for logs. `attempt` counts from 1 under a retry policy. `deliveries` counts
+    the times it was handed out to run: durably, before it ran; giving it back unrun uncounts.
+    """
+
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str
+    orchestrator: str
+    input: str | None = None
+    attempt: int = 1
+    deliveries: int = 0
+
+    @property
+    def receipt(self) -> WorkReceipt:
+        """What a commit that carries the outcome consumes."""
+        return WorkReceipt(self.instance_id, self.execution_id, self.task_id)

@@ -1,0 +1,92 @@
+"""The functions an app has, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from durable_ext.errors import ConfigurationError, FunctionNotFoundError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orchestrator:
+    """An orchestrator function: generator, coroutine or plain function of one argument, the context.
+
+    `input_type` is what `context.get_input()` restores to when it is not told.
+    """
+
+    name: str
+    function: Callable[[Any], Any]
+    input_type: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """An activity function, sync or async, of one input.
+
+    `input_type` and `result_type` are the annotations, or None. `input_name` is the parameter that takes the
+    input; the function is called with it by keyword.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    input_name: str
+    input_type: Any = None
+    result_type: Any = None
+
+
+F = TypeVar("F", Orchestrator, Activity)
+
+
+@dataclass(slots=True)
+class FunctionTable(Generic[F]):
+    """Functions of one kind. Names compare case-insensitively, as Durable Functions has it."""
+
+    kind: str
+    _by_name: dict[str, F] = field(default_factory=dict)
+
+    def add(self, function: F, *aliases: str) -> None:
+        """Register under its name and `aliases`. Raises `ConfigurationError` if a name is taken."""
+        for name in dict.fromkeys((function.name, *aliases)):
+            taken = self._by_name.setdefault(name.casefold(), function)
+            if taken is not function:
+                raise ConfigurationError(
+                    f"two {self.kind} functions are called '{name}': {_where(taken)} and {_where(function)}. "
+                    f"Rename one, or give it another name with @app.function_name."
+                )
+
+    def get(self, name: str) -> F:
+        """The function of this name. Raises `FunctionNotFoundError`, which lists the known ones."""
+        try:
+            return self._by_name[name.casefold()]
+        except KeyError:
+            raise FunctionNotFoundError(name, self.kind, self.names()) from None
+
+    def names(self) -> list[str]:
+        """Their own names (not the aliases), sorted."""
+        return sorted({each.name for each in self._by_name.values()}, key=str.lower)
+
+    def __contains__(self, name: str) -> bool:
+        return name.casefold() in self._by_name
+
+    def __iter__(self) -> Iterator[F]:
+        return iter({id(each): each for each in self._by_name.values()}.values())
+
+    def __len__(self) -> int:
+        return len({id(each) for each in self._by_name.values()})
+
+
+@dataclass(slots=True)
+class Registry:
+    """Every durable function of an app."""
+
+    orchestrators: FunctionTable[Orchestrator] = field(default_factory=lambda: FunctionTable("orchestrator"))
+    activities: FunctionTable[Activity] = field(default_factory=lambda: FunctionTable("activity"))
+
+
+def _where(function: Orchestrator | Activity) -> str:
+    code = getattr(function.function, "__code__", None)
+    if code is None:
+        return repr(function.function)
+    return f"{function.function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
