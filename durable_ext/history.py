@@ -50,11 +50,11 @@ class Event(
     event_id: int = -1
 
 
-class OrchestratorStarted(Event, kw_only=True):
+class OrchestratorStarted(Event, frozen=True, kw_only=True):
     """A turn begins. Its timestamp is the orchestrator's current time until the next one."""
 
 
-class OrchestratorCompleted(Event, kw_only=True):
+class OrchestratorCompleted(Event, frozen=True, kw_only=True):
     """A turn ends: the orchestrator awaits, or is done. Everything before this is committed."""
 
 
@@ -67,7 +67,7 @@ class ParentInstance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     task_id: int
 
 
-class ExecutionStarted(Event, kw_only=True):
+class ExecutionStarted(Event, frozen=True, kw_only=True):
     """An execution begins. The timestamp is the starter's, so it can precede the turn's.
 
     `start_id` is the execution id that began this line; it survives continue-as-new. `python` is the minor
@@ -85,7 +85,7 @@ class ExecutionStarted(Event, kw_only=True):
     python: str | None = None
 
 
-class ExecutionCompleted(Event, kw_only=True):
+class ExecutionCompleted(Event, frozen=True, kw_only=True):
     """The execution is over: `result` is the output, the failure's text or the reason of termination."""
 
     orchestration_status: OrchestrationRuntimeStatus
@@ -93,47 +93,47 @@ class ExecutionCompleted(Event, kw_only=True):
     failure_details: FailureDetails | None = None
 
 
-class ExecutionTerminated(Event, kw_only=True):
+class ExecutionTerminated(Event, frozen=True, kw_only=True):
     """Somebody asked to stop the execution. `recurse` asks the same of its open sub-orchestrations."""
 
     reason: str | None = None
     recurse: bool = False
 
 
-class ExecutionSuspended(Event, kw_only=True):
+class ExecutionSuspended(Event, frozen=True, kw_only=True):
     """The execution is paused: what arrives is recorded, and fed to the code after the resume."""
 
     reason: str | None = None
 
 
-class ExecutionResumed(Event, kw_only=True):
+class ExecutionResumed(Event, frozen=True, kw_only=True):
     """The pause is over."""
 
     reason: str | None = None
 
 
-class ExecutionRewound(Event, kw_only=True):
+class ExecutionRewound(Event, frozen=True, kw_only=True):
     """A failed execution runs again. The failures of the tasks in `task_ids` no longer count; the tasks run anew."""
 
     reason: str | None = None
     task_ids: tuple[int, ...] = ()
 
 
-class TaskScheduled(Event, kw_only=True):
+class TaskScheduled(Event, frozen=True, kw_only=True):
     """An activity was called. `input` is stored only if host.json says so."""
 
     name: str
     input: str | None = None
 
 
-class TaskCompleted(Event, kw_only=True):
+class TaskCompleted(Event, frozen=True, kw_only=True):
     """An activity returned."""
 
     task_scheduled_id: int
     result: str | None = None
 
 
-class TaskFailed(Event, kw_only=True):
+class TaskFailed(Event, frozen=True, kw_only=True):
     """An activity raised, or could not be run."""
 
     task_scheduled_id: int
@@ -142,7 +142,7 @@ class TaskFailed(Event, kw_only=True):
     failure_details: FailureDetails
 
 
-class SubOrchestrationInstanceCreated(Event, kw_only=True):
+class SubOrchestrationInstanceCreated(Event, frozen=True, kw_only=True):
     """A sub-orchestration was called, or started without waiting for it (`fire_and_forget`)."""
 
     name: str
@@ -152,14 +152,14 @@ class SubOrchestrationInstanceCreated(Event, kw_only=True):
     fire_and_forget: bool = False
 
 
-class SubOrchestrationInstanceCompleted(Event, kw_only=True):
+class SubOrchestrationInstanceCompleted(Event, frozen=True, kw_only=True):
     """A sub-orchestration returned."""
 
     task_scheduled_id: int
     result: str | None = None
 
 
-class SubOrchestrationInstanceFailed(Event, kw_only=True):
+class SubOrchestrationInstanceFailed(Event, frozen=True, kw_only=True):
     """A sub-orchestration failed, was terminated, or could not be started."""
 
     task_scheduled_id: int
@@ -168,20 +168,20 @@ class SubOrchestrationInstanceFailed(Event, kw_only=True):
     failure_details: FailureDetails
 
 
-class TimerCreated(Event, kw_only=True):
+class TimerCreated(Event, frozen=True, kw_only=True):
     """A durable timer was set."""
 
     fire_at: datetime
 
 
-class TimerFired(Event, kw_only=True):
+class TimerFired(Event, frozen=True, kw_only=True):
     """A timer came due. `timer_id` names the TimerCreated it answers."""
 
     timer_id: int
     fire_at: datetime
 
 
-class EventSent(Event, kw_only=True):
+class EventSent(Event, frozen=True, kw_only=True):
     """The orchestrator sent an event to another instance."""
 
     instance_id: str
@@ -189,14 +189,14 @@ class EventSent(Event, kw_only=True):
     input: str | None = None
 
 
-class EventRaised(Event, kw_only=True):
+class EventRaised(Event, frozen=True, kw_only=True):
     """An external event arrived."""
 
     name: str
     input: str | None = None
 
 
-class GenericEvent(Event, kw_only=True):
+class GenericEvent(Event, frozen=True, kw_only=True):
     """A wake-up without meaning of its own."""
 
     data: str | None = None
@@ -241,7 +241,8 @@ def encode_event(event: Event) -> bytes:
 
 def decode_event(data: bytes | str) -> HistoryEvent:
     """The inverse of `encode_event`. Raises `msgspec.DecodeError` on anything else."""
-    return _event_decoder.decode(data)
+    event: HistoryEvent = _event_decoder.decode(data)
+    return event
 
 
 def encode_events(events: list[HistoryEvent]) -> bytes:
