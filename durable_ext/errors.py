@@ -27,6 +27,7 @@ Errors carry facts as attributes and build their own message from them.
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Iterable, Sequence
 
@@ -83,8 +84,8 @@ class ClientError(DurableError):
 class InstanceNotFoundError(ClientError, LookupError):
     """There is no instance with this id in the task hub."""
 
-    def __init__(self, instance_id: str) -> None:
-        super().__init__(f"No instance with ID '{instance_id}' found.")
+    def __init__(self, instance_id: str, message: str | None = None) -> None:
+        super().__init__(message or f"No instance with ID '{instance_id}' found.")
         self.instance_id = instance_id
 
 
@@ -177,7 +178,7 @@ class TaskFailedError(DurableError):
         """What the function's exception was itself caused by."""
         return self.details.inner_failure
 
-    def is_caused_by(self, error: type[BaseException] | str) -> bool:
+    def is_caused_by(self, error: builtins.type[BaseException] | str) -> bool:
         """See `FailureDetails.is_caused_by`."""
         return self.details.is_caused_by(error)
 
@@ -253,12 +254,16 @@ def describe(error: BaseException, stack_trace: str | None = None) -> FailureDet
 
     Causes are followed as Python prints them: `__cause__`, else `__context__` unless suppressed.
     """
-    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if isinstance(error, TaskFailedError):
+        inner: FailureDetails | None = error.details
+    else:
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        inner = describe(cause) if cause is not None and cause is not error else None
     return FailureDetails(
         error_type=type(error).__name__,
         error_message=str(error),
         stack_trace=stack_trace,
-        inner_failure=describe(cause) if cause is not None and cause is not error else None,
+        inner_failure=inner,
     )
 
 

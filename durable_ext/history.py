@@ -113,10 +113,14 @@ class ExecutionResumed(Event, frozen=True, kw_only=True):
 
 
 class ExecutionRewound(Event, frozen=True, kw_only=True):
-    """A failed execution runs again. The failures of the tasks in `task_ids` no longer count; the tasks run anew."""
+    """A failed execution runs again. The failures of the tasks in `task_ids` no longer count; the tasks run anew.
+
+    `parent` is set where a rewound parent passes the request on to a sub-orchestration.
+    """
 
     reason: str | None = None
     task_ids: tuple[int, ...] = ()
+    parent: ParentInstance | None = None
 
 
 class TaskScheduled(Event, frozen=True, kw_only=True):

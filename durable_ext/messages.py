@@ -6,7 +6,15 @@ from datetime import datetime
 
 import msgspec
 
-from durable_ext.history import HistoryEvent
+from durable_ext.errors import FailureDetails
+from durable_ext.history import (
+    ExecutionCompleted,
+    ExecutionStarted,
+    HistoryEvent,
+    OrchestrationRuntimeStatus,
+    SubOrchestrationInstanceCompleted,
+    SubOrchestrationInstanceFailed,
+)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +57,30 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     def receipt(self) -> WorkReceipt:
         """What a commit that carries the outcome consumes."""
         return WorkReceipt(self.instance_id, self.execution_id, self.task_id)
+
+
+def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted) -> Message | None:
+    """What a sub-orchestration that has ended tells its parent; None if it has none. Always the same message."""
+    parent = started.parent
+    if parent is None:
+        return None
+    event: HistoryEvent
+    if end.orchestration_status is OrchestrationRuntimeStatus.Completed:
+        event = SubOrchestrationInstanceCompleted(
+            timestamp=end.timestamp, task_scheduled_id=parent.task_id, result=end.result
+        )
+    else:
+        reason = end.result or ""
+        if end.orchestration_status is OrchestrationRuntimeStatus.Terminated:
+            reason = f"Orchestrator function '{started.name}' was terminated: {reason}"
+        failure = end.failure_details or FailureDetails(
+            error_type=f"Orchestration{end.orchestration_status.value}", error_message=reason
+        )
+        event = SubOrchestrationInstanceFailed(
+            timestamp=end.timestamp,
+            task_scheduled_id=parent.task_id,
+            reason=reason,
+            details=f"Message: {failure.error_message}, StackTrace: {failure.stack_trace or ''}",
+            failure_details=failure,
+        )
+    return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)

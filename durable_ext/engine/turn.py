@@ -18,6 +18,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     `events` are to be appended to the history, or, with `replaces_history`, are the whole history of a new
     generation. `status_changed` is False where the status row need not be written for the turn's sake.
     `output` is JSON text for Completed; the failure's or reason's text for Failed, Terminated and Suspended.
+    `custom_status` is UNSET while this execution has not set one: what an earlier generation set stays.
     """
 
     execution_id: str
@@ -26,7 +27,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     messages: Sequence[Message] = ()
     work: Sequence[WorkItem] = ()
     runtime_status: OrchestrationRuntimeStatus
-    custom_status: str | None = None
+    custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
     output: str | None = None
     started: ExecutionStarted | None = None
     status_changed: bool = False

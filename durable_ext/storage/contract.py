@@ -81,11 +81,14 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True):
-    """The status row as of this commit. `started` is given when the commit holds an ExecutionStarted."""
+    """The status row as of this commit. `started` is given when the commit holds an ExecutionStarted.
+
+    An UNSET `custom_status` leaves the row's as it is, or empty where `started` begins a new line.
+    """
 
     runtime_status: OrchestrationRuntimeStatus
     updated_at: datetime
-    custom_status: str | None = None
+    custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
     output: str | None = None
     started: ExecutionStarted | None = None
 
@@ -108,7 +111,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     `version` comes from the `Snapshot`, or from the previous commit of this worker.
     `replaces_history`: the events begin a new generation; the former one's history goes, in the same transaction.
     `work` whose `deliveries` is 1 is claimed by this worker, which starts it when the commit returns; the rest is
-    offered by `receive_work`.
+    offered by `receive_work`. A work item whose identity is already stored is the same call asked again (after a
+    rewind): it is kept once.
     """
 
     instance_id: str

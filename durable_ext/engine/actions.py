@@ -1,0 +1,180 @@
+"""What orchestrator code asks of the outside. Each action knows how it is recorded and how it is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from types import CodeType
+from typing import ClassVar
+
+from durable_ext.history import (
+    Event,
+    EventRaised,
+    EventSent,
+    ExecutionStarted,
+    HistoryEvent,
+    ParentInstance,
+    SubOrchestrationInstanceCreated,
+    TaskScheduled,
+    TimerCreated,
+    TimerFired,
+)
+from durable_ext.ids import child_execution_id
+from durable_ext.messages import Message, WorkItem
+
+
+@dataclass(slots=True, kw_only=True)
+class Action:
+    """A numbered wish. `site` is where the code asked for it, for error messages."""
+
+    recorded_as: ClassVar[type[Event]]
+    kind: ClassVar[str]
+
+    action_id: int
+    name: str = ""
+    site: tuple[CodeType, int] | None = None
+
+    def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
+        """The row that says this action was taken."""
+        raise NotImplementedError
+
+    def send(self, sender: ExecutionStarted, now: datetime) -> Message | WorkItem:
+        """What makes it happen. Sent again, it is the same message."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}'" if self.name else self.kind
+
+
+@dataclass(slots=True, kw_only=True)
+class CallActivity(Action):
+    """Run an activity."""
+
+    recorded_as = TaskScheduled
+    kind = "a call of activity"
+
+    input: str | None
+    attempt: int = 1
+
+    def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
+        """See `Action.record`."""
+        return TaskScheduled(
+            timestamp=now, event_id=self.action_id, name=self.name, input=self.input if with_input else None
+        )
+
+    def send(self, sender: ExecutionStarted, now: datetime) -> WorkItem:
+        """See `Action.send`."""
+        return WorkItem(
+            instance_id=sender.instance_id,
+            execution_id=sender.execution_id,
+            task_id=self.action_id,
+            name=self.name,
+            orchestrator=sender.name,
+            input=self.input,
+            attempt=self.attempt,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class CallSubOrchestrator(Action):
+    """Start another orchestration, and hear of its end unless `fire_and_forget`."""
+
+    recorded_as = SubOrchestrationInstanceCreated
+    kind = "a call of sub-orchestrator"
+
+    instance_id: str
+    input: str | None
+    version: str | None = None
+    fire_and_forget: bool = False
+
+    def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
+        """See `Action.record`."""
+        return SubOrchestrationInstanceCreated(
+            timestamp=now,
+            event_id=self.action_id,
+            name=self.name,
+            instance_id=self.instance_id,
+            version=self.version,
+            input=self.input if with_input else None,
+            fire_and_forget=self.fire_and_forget,
+        )
+
+    def send(self, sender: ExecutionStarted, now: datetime) -> Message:
+        """See `Action.send`. The child's execution id follows from the call, so that a repeated start is known."""
+        execution_id = child_execution_id(sender.execution_id, self.action_id)
+        start = ExecutionStarted(
+            timestamp=now,
+            name=self.name,
+            instance_id=self.instance_id,
+            execution_id=execution_id,
+            start_id=execution_id,
+            input=self.input,
+            version=self.version,
+            parent=None if self.fire_and_forget else self.as_parent(sender),
+            tags=sender.tags,
+        )
+        return Message(instance_id=self.instance_id, execution_id=execution_id, event=start)
+
+    def as_parent(self, sender: ExecutionStarted) -> ParentInstance:
+        """Whom the child answers."""
+        return ParentInstance(
+            name=sender.name,
+            instance_id=sender.instance_id,
+            execution_id=sender.execution_id,
+            task_id=self.action_id,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class CreateTimer(Action):
+    """Wake up at a time."""
+
+    recorded_as = TimerCreated
+    kind = "a timer"
+
+    fire_at: datetime
+
+    def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
+        """See `Action.record`."""
+        return TimerCreated(timestamp=now, event_id=self.action_id, fire_at=self.fire_at)
+
+    def send(self, sender: ExecutionStarted, now: datetime) -> Message:
+        """See `Action.send`."""
+        fired = TimerFired(timestamp=self.fire_at, timer_id=self.action_id, fire_at=self.fire_at)
+        return Message(
+            instance_id=sender.instance_id,
+            execution_id=sender.execution_id,
+            event=fired,
+            visible_at=self.fire_at,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class SendEvent(Action):
+    """Raise an event on another instance."""
+
+    recorded_as = EventSent
+    kind = "an event sent named"
+
+    instance_id: str
+    input: str | None
+
+    def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
+        """See `Action.record`."""
+        return EventSent(
+            timestamp=now,
+            event_id=self.action_id,
+            instance_id=self.instance_id,
+            name=self.name,
+            input=self.input if with_input else None,
+        )
+
+    def send(self, sender: ExecutionStarted, now: datetime) -> Message:
+        """See `Action.send`."""
+        raised = EventRaised(timestamp=now, name=self.name, input=self.input)
+        return Message(instance_id=self.instance_id, event=raised)
+
+
+RECORDED_KINDS: dict[type[Event], str] = {
+    each.recorded_as: each.kind for each in (CallActivity, CallSubOrchestrator, CreateTimer, SendEvent)
+}

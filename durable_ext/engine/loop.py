@@ -1,0 +1,255 @@
+"""An asyncio event loop without time, threads or I/O, for `async def` orchestrators.
+
+It runs callbacks in the order they were scheduled, and nothing else. Its clock is the orchestrator's current time and
+its timers are durable. Whatever would reach outside raises at that line and says what to use instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from asyncio import events
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any, NoReturn, Protocol, cast
+
+from durable_ext.errors import OrchestratorCodeError
+
+_IN_ACTIVITY = "do it in an activity: `await context.call_activity(...)`"
+_INSTEAD = {
+    "run_in_executor": f"it would start a thread; {_IN_ACTIVITY}",
+    "set_default_executor": f"it would start a thread; {_IN_ACTIVITY}",
+    "call_soon_threadsafe": "other threads cannot reach an orchestrator; let them raise an external event",
+    "run_until_complete": "the loop is running already; `await` the coroutine",
+    "run_forever": "the loop is running already; `await` the coroutine",
+    "add_signal_handler": "signals do not replay; wait for an external event",
+    "set_task_factory": "task scheduling is the engine's",
+}
+_HASH_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads consecutive numbers over a hash table
+_HASH_MASK = (1 << 61) - 1
+
+
+class RefusingLoop(asyncio.AbstractEventLoop):
+    """The running loop of orchestrators that are not coroutines: every use of asyncio raises."""
+
+    __slots__ = ()
+
+    advice = "asyncio works in orchestrators written as `async def`"
+
+    def is_running(self) -> bool:
+        """A turn is running whenever user code can ask."""
+        return True
+
+    def is_closed(self) -> bool:
+        """Never: it holds nothing that could be closed."""
+        return False
+
+    def get_debug(self) -> bool:
+        """Off, always: debug mode reads clocks."""
+        return False
+
+
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def refused(self: RefusingLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        instead = _INSTEAD.get(name, f"it would do I/O, which cannot be replayed; {_IN_ACTIVITY}")
+        if self.advice and name in _PERMITTED:
+            instead = self.advice
+        raise OrchestratorCodeError(f"an orchestrator cannot use the event loop's {name}(): {instead}")
+
+    refused.__name__ = name
+    return refused
+
+
+_PERMITTED = frozenset({"call_soon", "call_later", "call_at", "time", "create_future", "create_task"})
+for _name, _method in vars(asyncio.AbstractEventLoop).items():
+    if not _name.startswith("_") and callable(_method) and _name not in vars(RefusingLoop):
+        setattr(RefusingLoop, _name, _refuse(_name))
+
+# The stubs, not the class itself, call AbstractEventLoop abstract; `vars` above left nothing out.
+REFUSING: RefusingLoop = cast(Any, RefusingLoop)()
+
+
+class DurableFuture(asyncio.Future[Any]):
+    """A future whose hash is the same in every replay, so that sets of futures iterate alike."""
+
+    __slots__ = ("_stable_hash",)
+
+    def __init__(self, *, loop: DeterministicLoop) -> None:
+        super().__init__(loop=loop)
+        self._stable_hash = loop.next_hash()
+
+    def __hash__(self) -> int:
+        return self._stable_hash
+
+
+class _Task(asyncio.Task[Any]):
+    """A task whose hash is the same in every replay. Its number lives in the salted hash, not in its name."""
+
+    __slots__ = ("_stable_hash",)
+
+    def __init__(self, coro: Any, *, loop: DeterministicLoop, name: str, context: contextvars.Context | None) -> None:
+        # Before asyncio's own initialiser: it puts the task into a set of all tasks, by hash.
+        self._stable_hash = loop.next_hash()
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._stable_hash
+
+
+class _Guarded(Coroutine[Any, Any, Any]):
+    """Looks at what a coroutine awaits: a future of another loop would never wake it, so it raises at that line."""
+
+    __slots__ = ("_coroutine", "_loop")
+
+    def __init__(self, coroutine: Any, loop: DeterministicLoop) -> None:
+        self._coroutine, self._loop = coroutine, loop
+
+    def send(self, value: Any) -> Any:
+        """As the coroutine does."""
+        return self._checked(self._coroutine.send(value))
+
+    def throw(self, *error: Any) -> Any:
+        """As the coroutine does."""
+        return self._checked(self._coroutine.throw(*error))
+
+    def close(self) -> None:
+        """As the coroutine does."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        awaiting: Generator[Any, Any, Any] = self._coroutine.__await__()
+        return awaiting
+
+    def _checked(self, awaited: Any) -> Any:
+        while awaited is not None and getattr(awaited, "_loop", None) is not self._loop:
+            awaited = self._coroutine.throw(
+                OrchestratorCodeError(
+                    f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
+                    f"can be replayed. Anything else: {_IN_ACTIVITY}"
+                )
+            )
+        return awaited
+
+
+class Timers(Protocol):
+    """The durable timers a loop sets."""
+
+    def set(self, delay: float, fired: Callable[[], None]) -> int:
+        """Call `fired` after `delay` seconds of orchestrator time; return the timer's id."""
+
+    def cancel(self, timer_id: int) -> None:
+        """The timer is of no interest any more. Harmless if it has fired."""
+
+
+class _DurableTimerHandle(asyncio.TimerHandle):
+    __slots__ = ("timer_id",)
+
+    timer_id: int
+
+
+class DeterministicLoop(RefusingLoop):
+    """Runs one coroutine orchestrator. `salt` keeps the hashes of different instances apart.
+
+    They share asyncio's global set of tasks, where equal hashes would make it slow.
+    """
+
+    __slots__ = ("_hashes", "_now", "_ready", "_salt", "_tasks_made", "_timers", "agens", "tasks")
+
+    advice = ""
+
+    def __init__(self, salt: int, now: Callable[[], float], timers: Timers) -> None:
+        self._ready: deque[events.Handle] = deque()
+        self._salt, self._hashes, self._tasks_made = salt, 0, 0
+        self._now, self._timers = now, timers
+        self.tasks: dict[_Task, None] = {}
+        self.agens: list[AsyncGenerator[Any, Any]] = []
+
+    def run_until_idle(self, limit: int | None = None) -> None:
+        """Run what is ready, and what that makes ready, until nothing is (or `limit` callbacks have run)."""
+        ready = self._ready
+        while ready and limit != 0:
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+            if limit is not None:
+                limit -= 1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is ready to run."""
+        return bool(self._ready)
+
+    def next_hash(self) -> int:
+        """A number that depends on the instance and on how many came before, and on nothing else."""
+        self._hashes += 1
+        return (self._salt + self._hashes * _HASH_STEP) & _HASH_MASK
+
+    # --- what asyncio calls --------------------------------------------------------------------------
+
+    def time(self) -> float:
+        """The orchestrator's current time, in seconds."""
+        return self._now()
+
+    def call_soon(  # type: ignore[override]  # the stubs type callbacks with TypeVarTuple
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> events.Handle:
+        """Run in this turn, after what is already scheduled."""
+        handle = events.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]  # see call_soon
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run after `delay` seconds, by a durable timer."""
+        handle = _DurableTimerHandle(self._now() + delay, callback, args, self, context)
+        handle.timer_id = self._timers.set(delay, lambda: self._ready.append(handle))
+        return handle
+
+    def call_at(  # type: ignore[override]  # see call_soon
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run at a time of this loop's clock, by a durable timer."""
+        return self.call_later(when - self._now(), callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, _DurableTimerHandle):
+            self._timers.cancel(handle.timer_id)
+
+    def create_future(self) -> DurableFuture:
+        """A future of this loop."""
+        return DurableFuture(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, Any] | Coroutine[Any, Any, Any],
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+        **_: Any,
+    ) -> _Task:
+        """A task of this loop. Unnamed ones are numbered per instance."""
+        self._tasks_made += 1
+        task = _Task(_Guarded(coro, self), loop=self, name=str(name or f"Task-{self._tasks_made}"), context=context)
+        self.tasks[task] = None
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: Any) -> None:
+        self.tasks.pop(task, None)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Say nothing: asyncio reports what was never awaited when it is collected, and no replay repeats when."""
+
+    def get_exception_handler(self) -> None:
+        """None is set."""
+
+    def asyncgen_started(self, agen: AsyncGenerator[Any, Any]) -> None:
+        """Hook: keep it alive until the session closes. When it would be collected, no replay can repeat."""
+        self.agens.append(agen)
+
+
+def durable_loop(salt: int, now: Callable[[], float], timers: Timers) -> DeterministicLoop:
+    """A loop for one orchestrator; see `DeterministicLoop`."""
+    loop: DeterministicLoop = cast(Any, DeterministicLoop)(salt, now, timers)
+    return loop

@@ -1,0 +1,187 @@
+"""The tasks a generator orchestrator yields.
+
+A task completes once, with a value or an error, and tells the compounds built over it. Coroutine orchestrators get
+`asyncio.Future`s instead (`engine.futures`); both answer to `Completion`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+
+class Completion(Protocol):
+    """Something that waits for one outcome. Completing what is already complete has no effect."""
+
+    def succeed(self, value: Any) -> None:
+        """The outcome is a value."""
+
+    def fail(self, error: BaseException) -> None:
+        """The outcome is an error."""
+
+
+class TaskState(enum.Enum):
+    """Where a task is."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class TaskBase:
+    """What a durable call returns: yield it to wait for its outcome, as often as you like.
+
+    `result` is the value, or the exception object of a failed task; None while it runs.
+    """
+
+    __slots__ = ("_parents", "id", "result", "state")
+
+    def __init__(self, task_id: int | None = None) -> None:
+        self.id = task_id
+        self.state = TaskState.RUNNING
+        self.result: Any = None
+        # A dict as an ordered set: a task can be in many compounds, and a finished compound leaves in O(1).
+        self._parents: dict[CompoundTask, None] | None = None
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the task has an outcome."""
+        return self.state is not TaskState.RUNNING
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the outcome is an error."""
+        return self.state is TaskState.FAILED
+
+    def get_result(self) -> Any:
+        """The value of a task that succeeded; raises the error of one that failed."""
+        if self.state is TaskState.FAILED:
+            raise self.result
+        return self.result
+
+    def succeed(self, value: Any) -> None:
+        """See `Completion`."""
+        if self.state is TaskState.RUNNING:
+            self.state, self.result = TaskState.SUCCEEDED, value
+            self._tell()
+
+    def fail(self, error: BaseException) -> None:
+        """See `Completion`."""
+        if self.state is TaskState.RUNNING:
+            self.state, self.result = TaskState.FAILED, error
+            self._tell()
+
+    def join(self, parent: CompoundTask) -> None:
+        """Tell `parent` when this task completes."""
+        if self._parents is None:
+            self._parents = {}
+        self._parents[parent] = None
+
+    def leave(self, parent: CompoundTask) -> None:
+        """Undo `join`."""
+        if self._parents is not None:
+            self._parents.pop(parent, None)
+
+    def _tell(self) -> None:
+        parents, self._parents = self._parents, None
+        for parent in parents or ():
+            parent.child_completed(self)
+
+    def __iter__(self) -> Any:
+        raise TypeError("a durable task is awaited with `yield task`, not with `yield from task`")
+
+
+class TimerTask(TaskBase):
+    """A durable timer. Cancel the ones you no longer wait for."""
+
+    __slots__ = ("_cancel", "is_cancelled")
+
+    def __init__(self, task_id: int, cancel: Callable[[int], None]) -> None:
+        super().__init__(task_id)
+        self._cancel = cancel
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Stop waiting: the timer never completes. Raises ValueError if it has fired."""
+        if self.is_completed:
+            raise ValueError("Cannot cancel a completed task.")
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            assert self.id is not None
+            self._cancel(self.id)
+
+
+class CompoundTask(TaskBase):
+    """A task over tasks."""
+
+    __slots__ = ("children",)
+
+    def __init__(self, children: Sequence[TaskBase]) -> None:
+        super().__init__()
+        self.children = list(children)
+        for child in self.children:
+            if not isinstance(child, TaskBase):
+                raise TypeError(
+                    f"a list of durable tasks is expected, but it holds {child!r}, a {type(child).__name__}: "
+                    f"pass what call_activity, create_timer and the like return"
+                )
+
+    def _listen(self) -> None:
+        """Hear first of those already complete, in argument order, then of the others as they come."""
+        for child in dict.fromkeys(self.children):
+            if self.is_completed:
+                return
+            if child.is_completed:
+                self.child_completed(child)
+            else:
+                child.join(self)
+
+    def child_completed(self, child: TaskBase) -> None:
+        """A child has its outcome."""
+        raise NotImplementedError
+
+    def _tell(self) -> None:
+        for child in self.children:
+            child.leave(self)
+        super()._tell()
+
+
+class WhenAllTask(CompoundTask):
+    """Completes when all do, with their results in argument order; fails with the first failure, at once."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self, children: Sequence[TaskBase]) -> None:
+        super().__init__(children)
+        self._open = len(dict.fromkeys(self.children))
+        if self._open:
+            self._listen()
+        else:
+            self.succeed([])
+
+    def child_completed(self, child: TaskBase) -> None:
+        """See `CompoundTask`."""
+        if child.state is TaskState.FAILED:
+            self.fail(child.result)
+            return
+        self._open -= 1
+        if self._open == 0:
+            self.succeed([each.result for each in self.children])
+
+
+class WhenAnyTask(CompoundTask):
+    """Completes with the first child to complete: the task itself, failed or not. Over nothing: None, at once."""
+
+    __slots__ = ()
+
+    def __init__(self, children: Sequence[TaskBase]) -> None:
+        super().__init__(children)
+        if self.children:
+            self._listen()
+        else:
+            self.succeed(None)
+
+    def child_completed(self, child: TaskBase) -> None:
+        """See `CompoundTask`."""
+        self.succeed(child)
