@@ -11,7 +11,7 @@ from durable_ext import ids
 from durable_ext.engine.actions import Action, CallActivity, CallSubOrchestrator, SendEvent
 from durable_ext.engine.execution import Continuation, EventWait, Execution, child_id
 from durable_ext.engine.tasks import Completion
-from durable_ext.retry import RetryOptions
+from durable_ext.retry import RetryPolicy
 
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
 _UNSET: Any = object()
@@ -81,7 +81,7 @@ class DurableOrchestrationContext:
         input_: Any = None,
         expected_type: Any = None,
         *,
-        retry_policy: RetryOptions | None = None,
+        retry_policy: RetryPolicy | None = None,
         timeout: timedelta | float | None = None,
     ) -> Any:
         """Call an activity, by name or by its decorated function, with one JSON-serialisable input.
@@ -104,7 +104,7 @@ class DurableOrchestrationContext:
         )
 
     def call_activity_with_retry(
-        self, name: Any, retry_options: RetryOptions, input_: Any = None, expected_type: Any = None
+        self, name: Any, retry_options: RetryPolicy, input_: Any = None, expected_type: Any = None
     ) -> Any:
         """`call_activity` that tries again as `retry_options` say. Raises the last error."""
         return self.call_activity(name, input_, expected_type, retry_policy=retry_options)
@@ -117,7 +117,7 @@ class DurableOrchestrationContext:
         version: str | None = None,
         expected_type: Any = None,
         *,
-        retry_policy: RetryOptions | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> Any:
         """Run another orchestration and wait for its output.
 
@@ -132,7 +132,7 @@ class DurableOrchestrationContext:
     def call_sub_orchestrator_with_retry(
         self,
         name: Any,
-        retry_options: RetryOptions,
+        retry_options: RetryPolicy,
         input_: Any = None,
         instance_id: str | None = None,
         version: str | None = None,

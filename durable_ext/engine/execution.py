@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import msgspec
@@ -32,13 +31,12 @@ from durable_ext.history import (
     SubOrchestrationInstanceFailed,
     TaskFailed,
 )
-from durable_ext.retry import RetryOptions
+from durable_ext.retry import RetryPolicy
 from durable_ext.tracebacks import is_ours
 
 # After this many refusals a closed execution hands out tasks that never complete: code that swallows
 # every error in a loop must get to a `yield` or `await` for us to be rid of it.
 _REFUSALS = 3
-_ASYNCIO = str(Path(asyncio.__file__).parent)
 
 
 class Evicted(BaseException):
@@ -102,7 +100,7 @@ class Execution:
         make: Callable[[int, int], Action],
         *,
         result_type: Any,
-        retry: RetryOptions | None = None,
+        retry: RetryPolicy | None = None,
         timeout: timedelta | None = None,
     ) -> Any:
         """Make the action `make(action id, attempt)` and return its task; again and again if `retry` says so."""
@@ -222,7 +220,7 @@ class _Attempts:
         task: Any,
         result_type: Any,
         site: Any,
-        retry: RetryOptions | None,
+        retry: RetryPolicy | None,
         timeout: timedelta | None,
     ) -> None:
         self._execution, self._make, self._task = execution, make, task
@@ -351,13 +349,13 @@ def child_id(execution: Execution, instance_id: str | None, action_id: int) -> s
 def call_site() -> tuple[Any, int]:
     """Where user code made the durable call that is being made: code object and instruction."""
     frame = sys._getframe(2)
-    while frame.f_back is not None and _is_machinery(frame.f_code.co_filename):
+    while frame.f_back is not None and _is_machinery(frame):
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
 
 
-def _is_machinery(filename: str) -> bool:
-    return is_ours(filename) or filename.startswith(_ASYNCIO)
+def _is_machinery(frame: FrameType) -> bool:
+    return is_ours(frame.f_code.co_filename) or str(frame.f_globals.get("__name__")).startswith("asyncio.")
 
 
 def describe_site(site: tuple[Any, int] | None) -> str | None:

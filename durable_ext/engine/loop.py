@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -253,3 +254,32 @@ def durable_loop(salt: int, now: Callable[[], float], timers: Timers) -> Determi
     """A loop for one orchestrator; see `DeterministicLoop`."""
     loop: DeterministicLoop = cast(Any, DeterministicLoop)(salt, now, timers)
     return loop
+
+
+class World:
+    """What surrounds user code while it runs.
+
+    An empty context, a running loop that knows only durable things, and hooks that keep async generators from being
+    collected at random.
+    """
+
+    def __init__(self, loop: RefusingLoop) -> None:
+        self._loop = loop
+        self._context = contextvars.Context()
+
+    def run(self, step: Callable[..., None], *args: Any) -> None:
+        """Run `step` inside."""
+        outer_loop = events._get_running_loop()
+        outer_hooks = sys.get_asyncgen_hooks()
+        if isinstance(self._loop, DeterministicLoop):
+            sys.set_asyncgen_hooks(self._loop.asyncgen_started, _collected)
+        events._set_running_loop(self._loop)
+        try:
+            self._context.run(step, *args)
+        finally:
+            events._set_running_loop(outer_loop)
+            sys.set_asyncgen_hooks(*outer_hooks)
+
+
+def _collected(agen: Any) -> None:
+    """Hook: never called while the loop keeps async generators, and nothing to do when it lets go."""

@@ -19,9 +19,10 @@ from durable_ext import ids
 from durable_ext.codec import Codec
 from durable_ext.engine.actions import RECORDED_KINDS, Action, CallSubOrchestrator
 from durable_ext.engine.context import DurableOrchestrationContext
-from durable_ext.engine.drivers import CoroutineDriver, Driver, World, start
+from durable_ext.engine.coroutines import CoroutineDriver
+from durable_ext.engine.drivers import Driver, start
 from durable_ext.engine.execution import Continuation, Execution, describe_site
-from durable_ext.engine.loop import REFUSING, DeterministicLoop, durable_loop
+from durable_ext.engine.loop import REFUSING, DeterministicLoop, World, durable_loop
 from durable_ext.engine.rewind import Reading, Reread, culprits, read, take_back
 from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe

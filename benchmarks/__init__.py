@@ -1,0 +1,1 @@
+"""Measures the engine on a real store. `python -m benchmarks --help`."""

@@ -1,0 +1,172 @@
+"""The workloads. Each runs on an engine of its own, checks every output, and gives its figures.
+
+The clock starts at the first `start_new`. Times are wall-clock on whatever machine this is: compare ratios.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.bench import Engine, Result, check, engine, percentile
+from durable_ext.codec import JsonCodec
+from durable_ext.engine.session import Session
+from durable_ext.engine.turn import EngineOptions
+
+_TIMEOUT = 120.0
+
+
+async def _run(bench: Engine, name: str, payload: object, expected: object) -> float:
+    """Start one instance, wait for it, check its output; return the seconds this took."""
+    began = perf_counter()
+    instance_id = await bench.client.start_new(name, client_input=payload)
+    status = await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+    took = perf_counter() - began
+    check(status.output, expected)
+    return took
+
+
+async def chain(store: str, *, steps: int) -> AsyncIterator[Result]:
+    """One instance, sequential activities."""
+    for activity, kind in (("double", "async"), ("double_sync", "sync")):
+        async with engine(store) as bench:
+            await _run(bench, "chain", [activity, 3], 6)
+            took = await _run(bench, "chain", [activity, steps], steps * (steps - 1))
+            yield bench.result(f"chain{steps}", "activities", steps / took, "1/s", steps, activities=kind)
+
+
+async def fan(store: str, *, width: int) -> AsyncIterator[Result]:
+    """One instance, parallel activities."""
+    for activity, kind in (("double", "async"), ("double_sync", "sync")):
+        async with engine(store) as bench:
+            await _run(bench, "fan_out", [activity, 3], 6)
+            took = await _run(bench, "fan_out", [activity, width], width * (width - 1))
+            yield bench.result(f"fan{width}", "activities", width / took, "1/s", width, activities=kind)
+
+
+async def many(store: str, *, instances: int) -> AsyncIterator[Result]:
+    """Instances of three activities each, started together."""
+    for activity, kind in (("double", "async"), ("double_sync", "sync")):
+        async with engine(store) as bench:
+            await _run(bench, "chain", [activity, 3], 6)
+            began = perf_counter()
+            await asyncio.gather(*(_run(bench, "chain", [activity, 3], 6) for _ in range(instances)))
+            took = perf_counter() - began
+            yield bench.result(f"many{instances}x3", "workflows", instances / took, "1/s", instances, activities=kind)
+
+
+async def latency(store: str, *, samples: int) -> AsyncIterator[Result]:
+    """From start to completed of a one-activity instance, one after the other."""
+    async with engine(store) as bench:
+        await _run(bench, "chain", ["double", 3], 6)
+        took = [1000 * await _run(bench, "chain", ["double", 1], 0) for _ in range(samples)]
+        for percent in (50, 99):
+            yield bench.result(f"latency{samples}", f"p{percent}", percentile(took, percent), "ms", samples)
+
+
+async def events(store: str, *, count: int) -> AsyncIterator[Result]:
+    """Events one by one to a waiting instance."""
+    async with engine(store) as bench:
+        await _run(bench, "chain", ["double", 3], 6)
+        began = perf_counter()
+        instance_id = await bench.client.start_new("collect_events", client_input=count)
+        for _ in range(count):
+            await bench.client.raise_event(instance_id, "tick", 1)
+        status = await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+        took = perf_counter() - began
+        check(status.output, count)
+        yield bench.result(f"events{count}", "events", count / took, "1/s", count)
+
+
+async def idle(store: str, *, instances: int) -> AsyncIterator[Result]:
+    """Resident memory per instance that waits for an event and has been unloaded."""
+    async with engine(store, warm_instances=0) as bench:
+        # The same work once before, so that pools, caches and the allocator have their size already.
+        await _wait_then_finish(bench, instances // 10)
+        before = _resident_bytes()
+        ids = await _start_waiting(bench, instances)
+        grown = _resident_bytes() - before
+        await _finish(bench, ids)
+        yield bench.result(f"idle{instances}", "resident", grown / instances, "bytes/instance", instances)
+
+
+async def _wait_then_finish(bench: Engine, instances: int) -> None:
+    await _finish(bench, await _start_waiting(bench, instances))
+
+
+async def _start_waiting(bench: Engine, instances: int) -> list[str]:
+    ids: list[str] = []
+    for _ in range(instances // 100):
+        ids += await asyncio.gather(*(bench.client.start_new("collect_events", client_input=1) for _ in range(100)))
+    for instance_id in ids:
+        while (await bench.client.get_status(instance_id)).runtime_status.value == "Pending":
+            await asyncio.sleep(0.01)
+    return ids
+
+
+async def _finish(bench: Engine, ids: list[str]) -> None:
+    for instance_id in ids:
+        await bench.client.raise_event(instance_id, "tick", 7)
+    for instance_id in ids:
+        check((await bench.client.wait_for_completion(instance_id, _TIMEOUT)).output, 7)
+
+
+def _resident_bytes() -> int:
+    gc.collect()
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+async def timers(store: str, *, instances: int, seconds: float) -> AsyncIterator[Result]:
+    """Instances that sleep: how late they wake, and when all are done."""
+    async with engine(store) as bench:
+        await _run(bench, "chain", ["double", 3], 6)
+        began = perf_counter()
+        ids = await asyncio.gather(*(bench.client.start_new("sleep", client_input=seconds) for _ in range(instances)))
+        done = await asyncio.gather(*(bench.client.wait_for_completion(each, _TIMEOUT) for each in ids))
+        took = perf_counter() - began
+        late = [1000 * (float(woke) - float(due)) for due, woke in (each.output for each in done)]
+        check(min(late) >= 0, True)
+        for percent in (50, 99):
+            yield bench.result(f"timers{instances}", f"late p{percent}", percentile(late, percent), "ms", instances)
+        yield bench.result(f"timers{instances}", "all done", took, "s", instances, sleep=seconds)
+
+
+async def replay(store: str, *, rounds: int = 15) -> AsyncIterator[Result]:
+    """A cold replay: history read from the store, decoded, and fed to a new session."""
+    async with engine(store) as bench:
+        for name, kind in (("chain", "generator"), ("chain_async", "coroutine")):
+            orchestrator = bench.registry.orchestrators.get(name)
+            for size in (100, 1_000, 10_000):
+                steps = size // 4 - 1
+                instance_id = await bench.client.start_new(name, client_input=["double", steps])
+                await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+                best, count = float("inf"), 0
+                for _ in range(rounds):
+                    began = perf_counter()
+                    snapshot = (await bench.store.begin(instance_id, None, ())).snapshot
+                    assert snapshot is not None
+                    session = Session(orchestrator.function, codec=JsonCodec(), options=EngineOptions())
+                    session.replay(snapshot.history)
+                    best, count = min(best, perf_counter() - began), len(snapshot.history)
+                    check((session.is_finished, session.awaits(snapshot.history[-1])), (True, True))
+                yield bench.result(
+                    "replay", f"{kind} of {size:,} events", 1e6 * best / count, "µs/event", count, best_of=rounds
+                )
+
+
+WORKLOADS: dict[str, Callable[[str], AsyncIterator[Result]]] = {
+    "chain100": partial(chain, steps=100),
+    "chain1000": partial(chain, steps=1_000),
+    "fan1000": partial(fan, width=1_000),
+    "many1000x3": partial(many, instances=1_000),
+    "latency200": partial(latency, samples=200),
+    "events200": partial(events, count=200),
+    "idle10000": partial(idle, instances=10_000),
+    "timers1000": partial(timers, instances=1_000, seconds=2.0),
+    "replay": replay,
+}

@@ -1,0 +1,142 @@
+"""Orchestrators written as `async def`: their tasks, and how they are run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from durable_ext.engine.futures import TaskFuture, TimerFuture
+from durable_ext.engine.loop import DeterministicLoop
+from durable_ext.errors import OrchestratorCodeError
+
+# What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
+_MAX_CALLBACKS = 5_000_000
+_CLOSING_CALLBACKS = 10_000
+_CLOSING_ATTEMPTS = 3
+
+
+class CoroutineTasks:
+    """Makes futures to `await`."""
+
+    def __init__(self, loop: DeterministicLoop) -> None:
+        self._loop = loop
+
+    def task(self, task_id: int | None = None) -> TaskFuture:
+        """See `engine.execution.TaskFactory`."""
+        return TaskFuture(task_id, loop=self._loop)
+
+    def timer(self, task_id: int, cancel: Callable[[int], None]) -> TimerFuture:
+        """See `engine.execution.TaskFactory`."""
+        return TimerFuture(task_id, cancel, loop=self._loop)
+
+    def all(self, tasks: Iterable[Any]) -> TaskFuture:
+        """See `DurableOrchestrationContext.task_all`. Unlike `asyncio.gather` it is hashed by its order of creation."""
+        members = [asyncio.ensure_future(each, loop=self._loop) for each in tasks]
+        joined = self.task()
+        waiting = dict.fromkeys(members)
+
+        def completed(member: asyncio.Future[Any]) -> None:
+            waiting.pop(member, None)
+            error = asyncio.CancelledError() if member.cancelled() else member.exception()
+            if error is not None:
+                joined.fail(error)
+            elif not waiting:
+                joined.succeed([each.result() for each in members])
+
+        for member in list(waiting):
+            member.add_done_callback(completed)
+        if not members:
+            joined.succeed([])
+        return joined
+
+    def any(self, tasks: Iterable[Any]) -> TaskFuture:
+        """See `DurableOrchestrationContext.task_any`."""
+        members = [asyncio.ensure_future(each, loop=self._loop) for each in tasks]
+        first = self.task()
+        for member in dict.fromkeys(members):
+            member.add_done_callback(first.succeed)
+        if not members:
+            first.succeed(None)
+        return first
+
+
+class CoroutineDriver:
+    """A coroutine on the deterministic loop."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: DeterministicLoop) -> None:
+        self._loop = loop
+        self._coroutine = coroutine
+        self._main = loop.create_task(coroutine)
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """See `engine.drivers.Driver`."""
+        if self.done:
+            return
+        try:
+            self._loop.run_until_idle(_MAX_CALLBACKS)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit: asyncio lets it through, whichever task raised it
+            self.done, self.error = True, error
+            return
+        if self._main.done():
+            self.done = True
+            if self._main.cancelled():
+                self.error = asyncio.CancelledError("the orchestrator's own code cancelled it")
+            else:
+                self.error = self._main.exception()
+                self.value = self._main.result() if self.error is None else None
+        elif self._loop.is_busy:
+            self.done, self.error = (
+                True,
+                OrchestratorCodeError(
+                    f"the orchestrator went through {_MAX_CALLBACKS:,} steps of asyncio without waiting for anything "
+                    f"durable: a loop around asyncio.sleep(0)? Use asyncio.sleep(seconds), which is a durable timer."
+                ),
+            )
+
+    def position(self) -> str | None:
+        """See `engine.drivers.Driver`."""
+        innermost: Any = self._coroutine
+        while inspect.iscoroutine(innermost.cr_await):
+            innermost = innermost.cr_await
+        frame = innermost.cr_frame
+        return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
+
+    def close(self) -> None:
+        """See `engine.drivers.Driver`. Cancels politely, so that `finally` and `async with` run; what still waits is closed."""
+        open_tasks = list(self._loop.tasks)
+        for task in open_tasks:
+            task.cancel()
+        self._drain()
+        for agen in self._loop.agens:
+            self._loop.create_task(agen.aclose())
+        self._drain()
+        for task in [*self._loop.tasks]:
+            _close_coroutine(task.get_coro())
+        self._loop.tasks.clear()
+        self._loop.agens.clear()
+
+    def _drain(self) -> None:
+        try:
+            self._loop.run_until_idle(_CLOSING_CALLBACKS)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            pass  # what the code says on its way out concerns nobody any more
+
+
+def _close_coroutine(coroutine: Any) -> None:
+    for _ in range(_CLOSING_ATTEMPTS):
+        try:
+            coroutine.close()
+        except RuntimeError:
+            continue  # "coroutine ignored GeneratorExit"
+        except BaseException:
+            pass  # see CoroutineDriver._drain
+        return
