@@ -24,6 +24,7 @@ class Codec(Protocol):
 
     def encode(self, value: Any) -> str:
         """The value as JSON text. Raises `CodecError` if it cannot be stored."""
+        ...
 
     def decode(self, text: str | None, expected_type: Any = None) -> Any:
         """The value in `text`, restored as `expected_type` says. No text is None. Raises `CodecError`."""
@@ -59,11 +60,11 @@ class JsonCodec:
             if restorer is None:
                 return _parse(text)
             return restorer.from_text(text)
-        except (ValueError, RecursionError) as err:
-            wanted = "JSON" if restorer is None else type_name(expected_type)
-            raise CodecError(
-                f"stored value does not fit {wanted}: {err or type(err).__name__}; {_shown(text)}"
-            ) from err
+        except CodecError:
+            raise
+        except Exception as err:  # user code runs here too: __post_init__, validators, Enum._missing_
+            problem = "cannot be read" if restorer is None else f"does not fit {type_name(expected_type)}"
+            raise CodecError(f"a stored value {problem}: {str(err) or repr(err)}; {_shown(text)}") from err
 
     def _restorer(self, annotation: Any) -> Restorer | None:
         try:

@@ -141,14 +141,24 @@ def _plain(value: Any) -> Any:
     if callable(getattr(kind, "to_json", None)):
         return _envelope(value)
     if callable(getattr(kind, "model_dump", None)):
-        # by alias and for the round trip: otherwise models with aliases or computed fields do not read their own dump
-        return _lower(value.model_dump(mode="json", by_alias=True, round_trip=True))
-    for base in (str, int, float):
-        if isinstance(value, base):
-            return base.__str__(value) if base is str else base(value)
+        return _lower(_dumped(value))
     if issubclass(kind, (tuple, frozenset, bool, type(None))):  # fine as values, so msgspec asks about a key
         raise CodecError(f"cannot store {value!r} as the key of a dict: keys are text, numbers, enums, dates or UUIDs")
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass may print itself otherwise
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
     raise CodecError(f"cannot store a value of type {_name(kind)}. {_REMEDY}.")
+
+
+def _dumped(model: Any) -> Any:
+    try:
+        # by alias and for the round trip: otherwise models with aliases or computed fields do not read their own dump
+        return model.model_dump(mode="json", by_alias=True, round_trip=True)
+    except Exception as err:
+        raise CodecError(f"cannot store a value of type {_name(type(model))}: its model_dump raised {err!r}") from err
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)

@@ -82,7 +82,7 @@ def restorer_for(annotation: Any) -> Restorer | None:
 class _ReaderType(type):
     """Makes classes that msgspec hands to `_read`, and whose instances may be anything."""
 
-    read: Callable[[Any], Any]
+    read: Any  # a function of the stored value; typed as one, it would count as a method
 
     def __instancecheck__(cls, value: object) -> bool:
         return True
@@ -152,11 +152,12 @@ class _Rewriting:
         return self._class(annotation) if isinstance(annotation, type) else (Any, False)
 
     def _container(self, container: Any, args: tuple[Any, ...]) -> tuple[Any, bool]:
+        if not args:
+            return container, container in _RICH
         parts = [(each, False) if each is ... else self.of(each) for each in args]
-        more = any(more for _, more in parts) or container not in (list, dict)
-        if container is dict:
-            more = more or parts[0][0] not in (str, Any)
-        return container[tuple(each for each, _ in parts)], more
+        has_other_keys = len(parts) == 2 and container is dict and parts[0][0] not in (str, Any)
+        more = has_other_keys or container in _RICH or any(more for _, more in parts)
+        return types.GenericAlias(container, tuple(each for each, _ in parts)), more
 
     def _union(self, members: tuple[Any, ...]) -> tuple[Any, bool]:
         parts = [self.of(each) for each in members]
