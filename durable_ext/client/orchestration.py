@@ -1,0 +1,340 @@
+"""The client of a task hub: everything an app, a command line or an HTTP API asks of orchestrations."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from durable_ext.client.history_view import show_history as project_history
+from durable_ext.client.links import ManagementLinks, forwarded_origin, origin_of, with_origin
+from durable_ext.client.verbs import InstanceVerbs, KnownFunctions, utc_now
+from durable_ext.codec import Codec
+from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceStateError
+from durable_ext.history import TERMINAL, HistoryEvent, OrchestrationRuntimeStatus
+from durable_ext.status import DurableOrchestrationStatus, PurgeHistoryResult, StatusPage
+from durable_ext.storage.contract import ClientStore, DeadLetter, InstanceQuery
+
+Statuses = Iterable[OrchestrationRuntimeStatus | str]
+
+_LOOK_AGAIN = 10.0
+"""Seconds after which a waiting client reads the status anyway."""
+
+
+class HttpRequestLike(Protocol):
+    """As much of a request as links need: its URL, and if it has them its headers."""
+
+    @property
+    def url(self) -> str:
+        """The URL the caller used."""
+        ...
+
+
+def by_name_only(function: Any) -> str:
+    """The resolver for clients that name orchestrators by strings only."""
+    if isinstance(function, str):
+        return function
+    raise ValueError(f"an orchestrator is started by its name, not by {function!r}")
+
+
+class OrchestrationClient:
+    """Starts, queries and steers the orchestrations of one task hub.
+
+    The methods that change an instance return once the request is stored; poll, or `wait_for_completion`, for the
+    effect. Refusals are `ClientError`s and store nothing.
+
+    `overridable` are the statuses in which an instance gives way to a new start with its id. `resolve` turns what
+    the app passes as an orchestrator into its name.
+    """
+
+    def __init__(
+        self,
+        store: ClientStore,
+        *,
+        codec: Codec,
+        hub_name: str,
+        default_version: str | None = None,
+        overridable: frozenset[OrchestrationRuntimeStatus] = TERMINAL,
+        known_orchestrators: Callable[[], KnownFunctions] | None = None,
+        resolve: Callable[[Any], str] = by_name_only,
+        links: ManagementLinks | None = None,
+        use_forwarded_host: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store, self._codec, self._hub_name = store, codec, hub_name
+        self._resolve, self._clock = resolve, clock
+        self._links = links or ManagementLinks(hub_name=hub_name)
+        self._use_forwarded_host = use_forwarded_host
+        self._verbs = InstanceVerbs(
+            store,
+            default_version=default_version,
+            overridable=overridable,
+            known_orchestrators=known_orchestrators,
+            clock=clock,
+        )
+
+    @property
+    def task_hub_name(self) -> str:
+        """The task hub this client talks to."""
+        return self._hub_name
+
+    @property
+    def verbs(self) -> InstanceVerbs:
+        """The same operations without leniency: whatever does not apply raises."""
+        return self._verbs
+
+    # --- start and steer ---------------------------------------------------------------------------------
+
+    async def start_new(
+        self,
+        orchestration_function_name: Any,
+        instance_id: str | None = None,
+        client_input: Any = None,
+        version: str | None = None,
+    ) -> str:
+        """Start an orchestration and return its instance id; without one, or with "", a random id.
+
+        Raises `FunctionNotFoundError` for a name the app does not have, `InvalidInstanceIdError`, `CodecError` for
+        an input that is not serialisable, and `InstanceAlreadyExistsError` if the id is live. Of any number of
+        concurrent starts with one id exactly one succeeds.
+        """
+        name = self._resolve(orchestration_function_name)
+        return await self._verbs.start(name, instance_id, self._encode(client_input), version)
+
+    async def raise_event(
+        self,
+        instance_id: str,
+        event_name: str,
+        event_data: Any = None,
+        task_hub_name: str | None = None,
+        connection_name: str | None = None,
+    ) -> None:
+        """Send an event to a live instance; it is kept until the orchestrator waits for it.
+
+        A client has one store: another `task_hub_name` is refused, `connection_name` is accepted and means nothing.
+        """
+        self._check_hub(task_hub_name)
+        try:
+            await self._verbs.raise_event(instance_id, event_name, self._encode(event_data))
+        except InstanceNotFoundError as err:
+            raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
+        except InstanceStateError as err:
+            message = f"Instance with ID {instance_id} is gone: either completed or failed"
+            raise InstanceStateError(instance_id, err.status, message) from err
+
+    async def terminate(self, instance_id: str, reason: str | None = None, *, recursive: bool = False) -> None:
+        """Stop an instance; the reason becomes its output. No effect on one that has ended.
+
+        Running activities go on, their results are dropped. Sub-orchestrations go on too unless `recursive`.
+        """
+        with suppress(InstanceStateError):  # it has ended, so it is stopped
+            await self._verbs.terminate(instance_id, reason, recursive=recursive)
+
+    async def suspend(self, instance_id: str, reason: str | None = None) -> None:
+        """Pause an instance: what arrives meanwhile waits. No effect on one that is paused or has ended."""
+        with suppress(InstanceStateError):
+            await self._verbs.suspend(instance_id, reason)
+
+    async def resume(self, instance_id: str, reason: str | None = None) -> None:
+        """End the pause of an instance. No effect on one that is not paused or has ended."""
+        with suppress(InstanceStateError):
+            await self._verbs.resume(instance_id, reason)
+
+    async def rewind(
+        self,
+        instance_id: str,
+        reason: str | None = None,
+        task_hub_name: str | None = None,
+        connection_name: str | None = None,
+    ) -> None:
+        """Run a failed instance again from where it failed; results it already has are kept."""
+        self._check_hub(task_hub_name)
+        try:
+            await self._verbs.rewind(instance_id, reason)
+        except InstanceNotFoundError as err:
+            raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
+        except InstanceStateError as err:
+            message = "The rewind operation is only supported on failed orchestration instances."
+            raise InstanceStateError(instance_id, err.status, message) from err
+
+    async def restart(self, instance_id: str, restart_with_new_instance_id: bool = True) -> str:
+        """Start the same orchestrator with the same input afresh; return the new instance's id.
+
+        With the old id the instance must have ended, and what is known of its former run goes.
+        """
+        return await self._verbs.restart(instance_id, with_new_id=restart_with_new_instance_id)
+
+    # --- ask ---------------------------------------------------------------------------------------------
+
+    async def get_status(
+        self,
+        instance_id: str,
+        show_history: bool = False,
+        show_history_output: bool = False,
+        show_input: bool = True,
+    ) -> DurableOrchestrationStatus:
+        """The status of an instance. Falsy if there is none, never None."""
+        record = await self._store.get_instance(instance_id, with_payloads=show_input)
+        if record is None:
+            return DurableOrchestrationStatus(message=f"No instance with ID '{instance_id}' found.")
+        history = None
+        if show_history and record.runtime_status is not OrchestrationRuntimeStatus.Pending:
+            events = await self._store.read_history(instance_id)
+            history = project_history(events, with_results=show_history_output, with_inputs=show_input)
+        return DurableOrchestrationStatus.from_record(record, show_input=show_input, history=history)
+
+    async def get_status_all(self) -> list[DurableOrchestrationStatus]:
+        """The status of every orchestration of the hub, however many pages that takes."""
+        return [status async for status in self._every(InstanceQuery())]
+
+    async def get_status_by(
+        self,
+        created_time_from: datetime | None = None,
+        created_time_to: datetime | None = None,
+        runtime_status: Statuses | None = None,
+        instance_id_prefix: str | None = None,
+        *,
+        name: str | None = None,
+    ) -> list[DurableOrchestrationStatus]:
+        """The status of every orchestration that meets all conditions given.
+
+        Times are inclusive; one without a zone is UTC. No status means any. `name` is the orchestrator's.
+        """
+        query = InstanceQuery(
+            created_from=_utc(created_time_from),
+            created_to=_utc(created_time_to),
+            statuses=_statuses(runtime_status),
+            instance_id_prefix=instance_id_prefix,
+            name=name,
+        )
+        return [status async for status in self._every(query)]
+
+    async def list_instances(self, query: InstanceQuery) -> StatusPage:
+        """One page of orchestrations. Entities are listed only to a prefix that begins with `@`."""
+        page = await self._store.list_instances(query)
+        return StatusPage(
+            [DurableOrchestrationStatus.from_record(each, show_input=query.with_payloads) for each in page.instances],
+            page.continuation_token,
+        )
+
+    async def _every(self, query: InstanceQuery) -> AsyncIterator[DurableOrchestrationStatus]:
+        while True:
+            page = await self.list_instances(query)
+            for status in page.instances:
+                yield status
+            if not page.continuation_token:
+                return
+            query = msgspec.structs.replace(query, continuation_token=page.continuation_token)
+
+    async def get_history(self, instance_id: str) -> list[HistoryEvent]:
+        """Every event of the current execution, as stored. Raises `InstanceNotFoundError`."""
+        events = await self._store.read_history(instance_id)
+        if not events and await self._store.get_instance(instance_id, with_payloads=False) is None:
+            raise InstanceNotFoundError(instance_id)
+        return events
+
+    async def wait_for_completion(self, instance_id: str, timeout: float | None = None) -> DurableOrchestrationStatus:
+        """Wait until the instance has ended, at most `timeout` seconds, and return its status.
+
+        Raises `TimeoutError`, which says what the instance is doing, and `InstanceNotFoundError`.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = math.inf if timeout is None else loop.time() + timeout
+        while True:
+            remaining = deadline - loop.time()
+            # Listen before reading: a change between the two would go unnoticed the other way round.
+            change = asyncio.ensure_future(
+                self._store.wait_for_change(instance_id, min(max(remaining, 0.0), _LOOK_AGAIN))
+            )
+            try:
+                record = await self._store.get_instance(instance_id)
+                if record is None:
+                    raise InstanceNotFoundError(instance_id)
+                if record.runtime_status.is_terminal:
+                    return DurableOrchestrationStatus.from_record(record)
+                if remaining <= 0:
+                    raise TimeoutError(
+                        f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
+                        f"{timeout:g} s; wait longer, or look at its history"
+                    )
+                await change
+            finally:
+                change.cancel()
+                await asyncio.gather(change, return_exceptions=True)
+
+    async def get_dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """What could not be processed, with payload and reason, the most recent first."""
+        return await self._store.list_dead_letters(limit)
+
+    # --- remove ------------------------------------------------------------------------------------------
+
+    async def purge_instance_history(self, instance_id: str) -> PurgeHistoryResult:
+        """Remove an instance that has ended, with everything it owns; a live one raises `InstanceStateError`."""
+        return PurgeHistoryResult(await self._verbs.purge(instance_id))
+
+    async def purge_instance_history_by(
+        self,
+        created_time_from: datetime | None,
+        created_time_to: datetime | None = None,
+        runtime_status: Statuses | None = None,
+    ) -> PurgeHistoryResult:
+        """Remove the instances created in that time that have ended, in one of the statuses if any are given.
+
+        Live instances are never touched, whatever the statuses. `created_time_to` is now if left out.
+        """
+        if created_time_from is None:
+            raise ValueError("created_time_from is required when purging instance history")
+        asked = _statuses(runtime_status)
+        if asked and not asked & TERMINAL:
+            return PurgeHistoryResult(0)
+        query = InstanceQuery(
+            created_from=_utc(created_time_from),
+            created_to=_utc(created_time_to) or self._clock(),
+            statuses=asked & TERMINAL,
+        )
+        return PurgeHistoryResult(await self._store.purge_matching(query))
+
+    async def purge_instances(self, instance_ids: Collection[str]) -> PurgeHistoryResult:
+        """Remove those of the instances that have ended; the others, and ids nobody has, are passed over."""
+        return PurgeHistoryResult(await self._store.purge(instance_ids))
+
+    # --- hand out ----------------------------------------------------------------------------------------
+
+    def create_http_management_payload(self, instance_id: str) -> dict[str, str]:
+        """The management URLs of an instance, for somebody without access to this client."""
+        return self._links.payload(instance_id)
+
+    def get_client_response_links(self, request: HttpRequestLike | None, instance_id: str) -> dict[str, str]:
+        """The management URLs as the sender of `request` can reach them: with scheme and host as it used them."""
+        payload = self._links.payload(instance_id)
+        if request is None or not request.url:
+            return payload
+        origin = origin_of(request.url)
+        if self._use_forwarded_host:
+            origin = forwarded_origin(getattr(request, "headers", {})) or origin
+        return {key: value if key == "id" else with_origin(value, origin) for key, value in payload.items()}
+
+    def _encode(self, value: Any) -> str | None:
+        return None if value is None else self._codec.encode(value)
+
+    def _check_hub(self, task_hub_name: str | None) -> None:
+        if task_hub_name and task_hub_name.casefold() != self._hub_name.casefold():
+            raise ClientError(
+                f"this client talks to task hub '{self._hub_name}', not to '{task_hub_name}'; "
+                f"use a client that is bound to that hub"
+            )
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _statuses(given: Statuses | None) -> frozenset[OrchestrationRuntimeStatus]:
+    return frozenset(OrchestrationRuntimeStatus(each) for each in given or ())

@@ -1,0 +1,286 @@
+"""The HTTP management API of Durable Functions, as a function from requests to answers.
+
+Routes are in `routes`, what opens them in `keys`, lenient parsing in `query`. Entity routes answer 404.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from durable_ext.client.links import ManagementLinks, forwarded_origin, with_origin
+from durable_ext.client.orchestration import OrchestrationClient
+from durable_ext.errors import (
+    CodecError,
+    FunctionNotFoundError,
+    InstanceAlreadyExistsError,
+    InstanceNotFoundError,
+    InstanceStateError,
+    InvalidInstanceIdError,
+)
+from durable_ext.history import OrchestrationRuntimeStatus as Status
+from durable_ext.http import query
+from durable_ext.http.bodies import error, status_body
+from durable_ext.http.keys import DevelopmentKeys, Keys
+from durable_ext.http.messages import Request, Response, json_response
+from durable_ext.http.routes import Scope, match
+from durable_ext.status import DurableOrchestrationStatus
+from durable_ext.storage.contract import InstanceQuery
+
+_log = logging.getLogger(__name__)
+
+CONTINUATION = "x-ms-continuation-token"
+DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
+
+Parameters = dict[str, str]
+Operation = Callable[[Request, Parameters], Awaitable[Response]]
+
+
+class _BadRequestError(Exception):
+    """The request itself is wrong; the answer says how."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+class ManagementApi:
+    """Answers management requests for one task hub.
+
+    URLs in answers begin as the request did, so that they work for its sender; `use_forwarded_host` believes the
+    `X-Forwarded-Host` and `X-Forwarded-Proto` headers of a proxy instead. Set it only behind one.
+    """
+
+    def __init__(
+        self,
+        client: OrchestrationClient,
+        *,
+        keys: Keys | None = None,
+        connection_name: str = "Storage",
+        use_forwarded_host: bool = False,
+    ) -> None:
+        self._client = client
+        self._keys: Keys = DevelopmentKeys() if keys is None else keys
+        self._links = ManagementLinks(
+            hub_name=client.task_hub_name, connection_name=connection_name, code_for=self._keys.code_for
+        )
+        self._use_forwarded_host = use_forwarded_host
+        self._operations: dict[str, Operation] = {
+            "start": self._start,
+            "status": self._status,
+            "list_instances": self._list_instances,
+            "purge": self._purge,
+            "purge_many": self._purge_many,
+            "raise_event": self._raise_event,
+            "terminate": self._terminate,
+            "suspend": self._suspend,
+            "resume": self._resume,
+            "rewind": self._rewind,
+            "restart": self._restart,
+        }
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a request. Never raises but for cancellation: what goes wrong is a 500, and logged."""
+        found = match(request.method, request.path)
+        if found is None:
+            return Response(status=404)
+        route, parameters = found
+        if not self._admitted(request, parameters["instance_id"] if route.scope is Scope.INSTANCE else None):
+            return Response(status=401)
+        hub = query.text(request, "taskHub")
+        if hub is not None and hub.casefold() != self._client.task_hub_name.casefold():
+            return error(400, f"This app serves the task hub '{self._client.task_hub_name}', not '{hub}'.")
+        try:
+            return await self._operations[route.operation](request, parameters)
+        except _BadRequestError as err:
+            return err.response
+        except InstanceNotFoundError:
+            return Response(status=404)
+        except InstanceStateError:
+            return Response(status=410)
+        except InstanceAlreadyExistsError as err:
+            return error(409, str(err))
+        except (FunctionNotFoundError, InvalidInstanceIdError, CodecError) as err:
+            return _bad_argument(err)
+        except Exception as err:
+            _log.exception("%s %s failed", request.method, request.path)
+            return error(500, "Something went wrong while processing your request", err)
+
+    def _admitted(self, request: Request, instance_id: str | None) -> bool:
+        presented = request.values("code")
+        header = request.header("x-functions-key")
+        return self._keys.admits(presented if header is None else [*presented, header], instance_id)
+
+    # --- start, restart, wait ----------------------------------------------------------------------------
+
+    async def _start(self, request: Request, parameters: Parameters) -> Response:
+        waiting = _waiting(request)
+        instance_id = await self._client.start_new(
+            parameters["name"],
+            parameters.get("instance_id"),
+            _json_body(request),
+            query.text(request, "version"),
+        )
+        return await self._started(request, instance_id, waiting)
+
+    async def _restart(self, request: Request, parameters: Parameters) -> Response:
+        waiting = _waiting(request)
+        new_id = query.flag(request, "restartWithNewInstanceId", True)
+        try:
+            instance_id = await self._client.restart(parameters["instance_id"], new_id)
+        except InstanceNotFoundError:
+            return error(400, "InstanceId does not match a valid orchestration instance.")
+        except InstanceAlreadyExistsError:
+            return error(409, "A non-terminal instance with this instance ID already exists.")
+        return await self._started(request, instance_id, waiting)
+
+    async def _started(self, request: Request, instance_id: str, timeout: float | None) -> Response:
+        fail_with_500 = query.flag(request, "returnInternalServerErrorOnFailure", False)
+        if timeout is not None:
+            try:
+                status = await self._client.wait_for_completion(instance_id, timeout)
+            except (TimeoutError, InstanceNotFoundError):
+                pass  # still running, or purged meanwhile: answered as if nobody had waited
+            else:
+                if status.runtime_status is Status.Completed:
+                    return json_response(200, status.output)
+                return _status_response(request.url, status, fail_with_500)
+        payload = self._links.payload(
+            instance_id, base_url=self._as_reached(request.base_url, request), fail_with_500=fail_with_500
+        )
+        return json_response(202, payload, {"Location": payload["statusQueryGetUri"], "Retry-After": "10"})
+
+    # --- query -------------------------------------------------------------------------------------------
+
+    async def _status(self, request: Request, parameters: Parameters) -> Response:
+        status = await self._client.get_status(
+            parameters["instance_id"],
+            show_history=query.flag(request, "showHistory", False),
+            show_history_output=query.flag(request, "showHistoryOutput", False),
+            show_input=query.flag(request, "showInput", True),
+        )
+        if not status:
+            return Response(status=404)
+        asked = self._as_reached(request.url, request)
+        return _status_response(asked, status, query.flag(request, "returnInternalServerErrorOnFailure", False))
+
+    async def _list_instances(self, request: Request, parameters: Parameters) -> Response:
+        asked = InstanceQuery(
+            created_from=query.moment(request, "createdTimeFrom"),
+            created_to=query.moment(request, "createdTimeTo"),
+            statuses=query.statuses(request),
+            instance_id_prefix=query.text(request, "instanceIdPrefix"),
+            page_size=min(query.positive_int(request, "top", DEFAULT_PAGE), LARGEST_PAGE),
+            continuation_token=request.header(CONTINUATION) or None,
+            with_payloads=query.flag(request, "showInput", True),
+        )
+        try:
+            page = await self._client.list_instances(asked)
+        except ValueError as err:  # a token nobody gave out; without it the caller would get page one for ever
+            return _bad_argument(err)
+        token = page.continuation_token
+        body = [status_body(status) for status in page.instances]
+        return json_response(200, body, {CONTINUATION: token} if token else None)
+
+    # --- purge -------------------------------------------------------------------------------------------
+
+    async def _purge(self, request: Request, parameters: Parameters) -> Response:
+        try:
+            removed = await self._client.verbs.purge(parameters["instance_id"])
+        except InstanceStateError as err:
+            return json_response(412, str(err))
+        return _purged(removed)
+
+    async def _purge_many(self, request: Request, parameters: Parameters) -> Response:
+        created_from = query.moment(request, "createdTimeFrom")
+        if created_from is None:
+            return json_response(400, "Please provide value for 'createdTimeFrom' parameter.")
+        result = await self._client.purge_instance_history_by(
+            created_from, query.moment(request, "createdTimeTo"), query.statuses(request)
+        )
+        return _purged(result.instances_deleted)
+
+    # --- steer -------------------------------------------------------------------------------------------
+
+    async def _raise_event(self, request: Request, parameters: Parameters) -> Response:
+        instance_id = parameters["instance_id"]
+        status = await self._client.get_status(instance_id, show_input=False)
+        # A missing or ended instance is reported before whatever is wrong with the body.
+        if not status:
+            return Response(status=404)
+        if status.runtime_status is not None and status.runtime_status.is_terminal:
+            return Response(status=410)
+        media_type = (request.header("content-type") or "").split(";")[0].strip().lower()
+        if media_type != "application/json":
+            return error(400, "Only application/json request content is supported")
+        await self._client.raise_event(instance_id, parameters["event_name"], _json_body(request))
+        return Response(status=202)
+
+    async def _terminate(self, request: Request, parameters: Parameters) -> Response:
+        await self._client.verbs.terminate(parameters["instance_id"], query.text(request, "reason"))
+        return Response(status=202)
+
+    async def _suspend(self, request: Request, parameters: Parameters) -> Response:
+        await self._client.verbs.suspend(parameters["instance_id"], query.text(request, "reason"))
+        return Response(status=202)
+
+    async def _resume(self, request: Request, parameters: Parameters) -> Response:
+        await self._client.verbs.resume(parameters["instance_id"], query.text(request, "reason"))
+        return Response(status=202)
+
+    async def _rewind(self, request: Request, parameters: Parameters) -> Response:
+        try:
+            await self._client.rewind(parameters["instance_id"], query.text(request, "reason"))
+        except InstanceStateError as err:
+            if Status[err.status].is_terminal:
+                return Response(status=410)
+            return json_response(412, str(err))
+        return Response(status=202)
+
+    # --- URLs --------------------------------------------------------------------------------------------
+
+    def _as_reached(self, url: str, request: Request) -> str:
+        """The URL with the origin the sender used, if a proxy that is trusted says it was another one."""
+        origin = forwarded_origin(request.headers) if self._use_forwarded_host else None
+        return url if origin is None else with_origin(url, origin)
+
+
+def _status_response(url: str, status: DurableOrchestrationStatus, fail_with_500: bool) -> Response:
+    if status.runtime_status is not None and not status.runtime_status.is_terminal:
+        return json_response(202, status_body(status), {"Location": url, "Retry-After": "5"})
+    failed = status.runtime_status is Status.Failed
+    return json_response(500 if failed and fail_with_500 else 200, status_body(status))
+
+
+def _bad_argument(cause: Exception) -> Response:
+    return error(400, "One or more of the arguments submitted is incorrect", cause)
+
+
+def _purged(removed: int) -> Response:
+    return json_response(200, {"instancesDeleted": removed}) if removed else Response(status=404)
+
+
+def _waiting(request: Request) -> float | None:
+    """How long the caller wants to wait, or None: it takes a timeout and a polling interval to wait at all."""
+    timeout, interval = query.seconds(request, "timeout"), query.seconds(request, "pollingInterval")
+    if timeout is None or interval is None:
+        return None
+    if interval > timeout:
+        text = f"Total timeout {timeout:g} should be bigger than retry timeout {interval:g}"
+        raise _BadRequestError(_bad_argument(ValueError(text)))
+    return timeout
+
+
+def _json_body(request: Request) -> Any:
+    if not request.body:
+        return None
+    try:
+        return json.loads(request.body, parse_constant=_not_json)
+    except (ValueError, RecursionError) as err:
+        raise _BadRequestError(error(400, "Invalid JSON content", err)) from err
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON value")
