@@ -1,1 +1,93 @@
-"""Durable Functions for Azure Functions, in pure Python."""
+"""Durable Functions for Azure Functions, in pure Python.
+
+Usually imported as `df`::
+
+    import azure.functions as func
+    import durable_ext as df
+
+    app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+    @app.orchestration_trigger(context_name="context")
+    def hello(context: df.DurableOrchestrationContext):
+        return (yield context.call_activity(say_hello, "Tokyo"))
+
+    @app.activity_trigger(input_name="city")
+    def say_hello(city: str) -> str:
+        return f"Hello {city}!"
+
+Importing it does nothing else.
+"""
+
+from __future__ import annotations
+
+from durable_ext.engine.context import DurableOrchestrationContext
+from durable_ext.errors import (
+    ActivityFailedError,
+    ActivityTimeout,
+    ClientError,
+    CodecError,
+    ConfigurationError,
+    DurableError,
+    FailureDetails,
+    FunctionNotFoundError,
+    InstanceAlreadyExistsError,
+    InstanceNotFoundError,
+    InstanceStateError,
+    InvalidInstanceIdError,
+    NonDeterminismError,
+    OrchestratorCodeError,
+    StoreError,
+    StoreInUseError,
+    StoreSchemaError,
+    SubOrchestrationFailedError,
+    TaskFailedError,
+    VersionConflictError,
+)
+from durable_ext.functions.app import Blueprint, DFApp
+from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
+from durable_ext.history import OrchestrationRuntimeStatus
+from durable_ext.retry import RetryOptions, RetryPolicy
+from durable_ext.status import DurableOrchestrationStatus, PurgeHistoryResult
+
+# The names of the client in azure-functions-durable 2.
+DurableFunctionsClient = DurableOrchestrationClient
+SyncDurableFunctionsClient = SyncDurableOrchestrationClient
+
+__all__ = [
+    # the app
+    "DFApp",
+    "Blueprint",
+    # what functions are given
+    "DurableOrchestrationContext",
+    "DurableOrchestrationClient",
+    "SyncDurableOrchestrationClient",
+    "DurableFunctionsClient",
+    "SyncDurableFunctionsClient",
+    # what they pass and get back
+    "RetryOptions",
+    "RetryPolicy",
+    "OrchestrationRuntimeStatus",
+    "DurableOrchestrationStatus",
+    "PurgeHistoryResult",
+    # what is raised
+    "DurableError",
+    "ConfigurationError",
+    "CodecError",
+    "InvalidInstanceIdError",
+    "FunctionNotFoundError",
+    "ClientError",
+    "InstanceNotFoundError",
+    "InstanceAlreadyExistsError",
+    "InstanceStateError",
+    "TaskFailedError",
+    "ActivityFailedError",
+    "ActivityTimeout",
+    "SubOrchestrationFailedError",
+    "FailureDetails",
+    "OrchestratorCodeError",
+    "NonDeterminismError",
+    "StoreError",
+    "VersionConflictError",
+    "StoreInUseError",
+    "StoreSchemaError",
+]

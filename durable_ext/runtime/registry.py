@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -86,7 +87,8 @@ class Registry:
 
 
 def _where(function: Orchestrator | Activity) -> str:
-    code = getattr(function.function, "__code__", None)
+    written = inspect.unwrap(function.function)
+    code = getattr(written, "__code__", None)
     if code is None:
-        return repr(function.function)
-    return f"{function.function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+        return repr(written)
+    return f"{written.__qualname__} ({code.co_filename}:{code.co_firstlineno})"

@@ -1,0 +1,80 @@
+"""What a function must look like to be what its decorators say.
+
+Called when a decorator runs, so that the traceback points at it, and again when the app is lowered, because the
+generic decorators know nothing of us.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from durable_ext.errors import ConfigurationError
+from durable_ext.functions.bindings import RETURN
+from durable_ext.functions.reflection import signature_of, where
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def check_orchestrator(function: Callable[..., Any], context_name: str) -> None:
+    """An orchestrator takes the context, and nothing else."""
+    if inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"orchestrator {where(function)} is an async generator: it has both `async def` and `yield`. "
+            f"Use `async def` with `await`, or a plain generator (`def` with `yield`)."
+        )
+    parameters = list(signature_of(function).parameters.values())
+    if len(parameters) != 1 or parameters[0].kind not in _POSITIONAL:
+        listed = ", ".join(map(str, parameters)) or "none"
+        raise ConfigurationError(
+            f"orchestrator {where(function)} must take exactly one positional parameter, the context; it takes: "
+            f"{listed}. Pass input with `start_new(..., client_input=...)` and read it with `context.get_input()`."
+        )
+    _check_named(function, "orchestrator", context_name, "context_name", [parameters[0].name])
+
+
+def check_activity(function: Callable[..., Any], input_name: str) -> None:
+    """An activity has the parameter that takes its input."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"activity {where(function)} is a generator. Only orchestrators yield; return the result, e.g. as a list."
+        )
+    _check_named(function, "activity", input_name, "input_name", _named_parameters(function))
+
+
+def check_no_strangers(function: Callable[..., Any], input_name: str, injected: set[str]) -> None:
+    """Nothing but the input and what we inject can be given to an activity."""
+    for parameter in signature_of(function).parameters.values():
+        filled = parameter.name == input_name or parameter.name in injected
+        if not filled and parameter.default is parameter.empty and parameter.kind not in _VARIADIC:
+            raise ConfigurationError(
+                f"activity {where(function)} has a parameter '{parameter.name}' that nothing fills: an activity gets "
+                f"its input ('{input_name}') and durable clients. Remove it, give it a default, or pass several "
+                f"values as one object."
+            )
+
+
+def check_client(function: Callable[..., Any], client_name: str) -> None:
+    """The function has the parameter that takes the client."""
+    _check_named(function, "client function", client_name, "client_name", _named_parameters(function))
+
+
+def check_output(function: Callable[..., Any], arg_name: str) -> None:
+    """The function has the parameter that takes the output box, unless it puts out what it returns."""
+    if arg_name != RETURN:
+        _check_named(function, "client function", arg_name, "arg_name", _named_parameters(function))
+
+
+def _named_parameters(function: Callable[..., Any]) -> list[str]:
+    return [each.name for each in signature_of(function).parameters.values() if each.kind not in _VARIADIC]
+
+
+def _check_named(function: Callable[..., Any], what: str, name: str, argument: str, known: list[str]) -> None:
+    if name not in known:
+        listed = ", ".join(f"'{each}'" for each in known) or "none"
+        raise ConfigurationError(
+            f"{what} {where(function)} has no parameter '{name}', which {argument} of its decorator names; it has: "
+            f"{listed}. Make the two agree."
+        )
