@@ -109,7 +109,7 @@ class CoroutineDriver:
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
 
     def close(self) -> None:
-        """See `engine.drivers.Driver`. Cancels politely, so that `finally` and `async with` run; what still waits is closed."""
+        """See `engine.drivers.Driver`. Cancels first, so that `finally` and `async with` run; then closes the rest."""
         open_tasks = list(self._loop.tasks)
         for task in open_tasks:
             task.cancel()

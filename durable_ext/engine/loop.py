@@ -137,9 +137,11 @@ class Timers(Protocol):
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
         """Call `fired` after `delay` seconds of orchestrator time; return the timer's id."""
+        ...
 
     def cancel(self, timer_id: int) -> None:
         """The timer is of no interest any more. Harmless if it has fired."""
+        ...
 
 
 class _DurableTimerHandle(asyncio.TimerHandle):

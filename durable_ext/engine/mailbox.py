@@ -14,9 +14,11 @@ class Waiter(Protocol):
     @property
     def is_waiting(self) -> bool:
         """False once served or given up."""
+        ...
 
     def receive(self, event: EventRaised) -> None:
         """Take the event."""
+        ...
 
 
 class Mailbox:

@@ -169,9 +169,11 @@ class ClientStore(Protocol):
 
     async def open(self) -> None:
         """Create the hub if it does not exist, check its schema, connect. Raises `StoreSchemaError`."""
+        ...
 
     async def close(self) -> None:
         """Finish what was accepted and let go. Deliveries not consumed come again at the next open."""
+        ...
 
     async def create_instance(
         self,
@@ -185,6 +187,7 @@ class ClientStore(Protocol):
         items go. Otherwise raises `InstanceAlreadyExistsError` and changes nothing; of two concurrent calls with
         one id exactly one succeeds.
         """
+        ...
 
     async def send(
         self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]
@@ -193,27 +196,39 @@ class ClientStore(Protocol):
 
         Raises `InstanceNotFoundError` or `InstanceStateError`, having stored nothing.
         """
+        ...
 
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         """The status row, or None. `with_payloads=False` may leave `input` out."""
+        ...
 
     async def list_instances(self, query: InstanceQuery) -> InstancePage:
-        """One page of instances, ordered by id."""
+        """One page of instances, ordered by id.
+
+        Entities (ids that begin with "@") are left out unless the prefix begins with "@". Tokens are printable ASCII;
+        one that this store did not give raises ValueError.
+        """
+        ...
 
     async def read_history(self, instance_id: str) -> list[HistoryEvent]:
         """The committed history of the current execution; empty if unknown or not begun."""
+        ...
 
     async def wait_for_change(self, instance_id: str, timeout: float) -> None:
         """Return once the status row of this instance may have changed, or after `timeout` seconds."""
+        ...
 
     async def purge(self, instance_ids: Collection[str]) -> int:
         """Remove those of the instances that exist and have ended, with everything they own; return how many."""
+        ...
 
     async def purge_matching(self, query: InstanceQuery) -> int:
         """`purge` every instance the query matches that has ended (paging fields are ignored)."""
+        ...
 
     async def list_dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """The most recent dead letters first."""
+        ...
 
 
 class Store(ClientStore, Protocol):
@@ -225,12 +240,15 @@ class Store(ClientStore, Protocol):
         A store that allows one host only raises `StoreInUseError` naming the present one. Messages and work items
         left by hosts that died are offered again, their `deaths` and `deliveries` counted.
         """
+        ...
 
     def is_local(self, instance_id: str) -> bool:
         """Whether this worker is the one that runs the instance's turns now. Not a coroutine; a hint, not a lock."""
+        ...
 
     async def receive(self) -> list[Delivery]:
         """Wait for messages; return one or more, oldest first. Cancellation loses none."""
+        ...
 
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> Opening:
         """Start a turn: say what is committed, and which of the deliveries are news.
@@ -239,21 +257,28 @@ class Store(ClientStore, Protocol):
         A store whose deliveries can come again after a commit consumed them leaves those out of the answer, having
         seen to it that whatever followed from them is durable.
         """
+        ...
 
     async def commit(self, commit: Commit) -> Version:
         """Make the turn durable and return the new version. Raises `VersionConflictError`, having done nothing."""
+        ...
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
         """Deliver these again, after `delay` seconds."""
+        ...
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
         """Wait for work items; return 1 to `limit`, each counted as delivered and claimed. Cancellation loses none."""
+        ...
 
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
         """Turn a work item into a stored message with its outcome, for whoever runs the instance."""
+        ...
 
     async def give_back_work(self, items: Sequence[WorkItem]) -> None:
         """Offer items again that were claimed but not run; the delivery is uncounted."""
+        ...
 
     async def sweep(self) -> None:
         """Offer again whatever no message in flight covers, and tidy up. Called every few seconds."""
+        ...

@@ -1,0 +1,290 @@
+"""The host's view of the inbox table: what goes to `receive`, in which order, and when.
+
+Messages just committed go straight to the receiver. Beyond a bound that stops, and the table is read on in pages,
+in the order of ids, from the last message taken into memory. Messages for later are not kept in memory at all: one
+timer waits for the earliest of them, and then they are read in pages too, in the order of their times.
+
+Everything here runs on the event loop, in commit order (see `writer`), so it is never ahead of the table and never
+behind an acknowledged commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from durable_ext.history import decode_event
+from durable_ext.storage.contract import Delivery
+from durable_ext.storage.sqlite.statements import Stored, delivery, message_id, review_deaths
+from durable_ext.storage.sqlite.writer import Transaction, Writer, last_message_id
+
+READY_LIMIT = 4096
+LOW_WATER = 1024
+PAGE = 1024
+BATCH = 512
+
+# The loop's timers run on another clock than the times in messages, which can be set or sleep: look again now and then.
+LONGEST_NAP = 30.0
+
+_log = logging.getLogger("durable_ext.storage.sqlite")
+
+
+class Cursor(NamedTuple):
+    """How far the table was read: up to a message id, and among the messages for later up to a time and id."""
+
+    message_id: int
+    due: tuple[int, int]
+
+
+class _Page(NamedTuple):
+    asked: Cursor
+    at_once: list[Delivery]
+    later: list[Delivery]
+    cursor: Cursor
+    is_all_at_once: bool
+    next_due: int | None
+
+
+class Inbox:
+    """What this host has to receive. `clock` is the time in microseconds since 1970."""
+
+    def __init__(self, writer: Writer, clock: Callable[[], int]) -> None:
+        self._writer, self._clock = writer, clock
+        self._ready: deque[Delivery] = deque()
+        # The ids of all messages in memory: ready, or handed out and not yet consumed or given back.
+        self._in_hand: set[int] = set()
+        self._arrived = asyncio.Event()
+        self._cursor = Cursor(0, (0, 0))
+        self._is_behind = True
+        self._is_reading = False
+        self._next_due: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._forgiven: set[str] = set()
+        self._closed: Exception | None = None
+
+    def start(self) -> None:
+        """Read what is there."""
+        self._next_due = 0
+        self._refill()
+
+    def close(self, reason: Exception) -> None:
+        """Wake everybody who waits, with an error."""
+        self._closed = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._arrived.set()
+
+    async def take(self) -> list[Delivery]:
+        """The next messages, at least one."""
+        while True:
+            batch: list[Delivery] = []
+            while self._ready and len(batch) < BATCH:
+                each = self._ready.popleft()
+                if each.receipt in self._in_hand:  # else its instance was purged or replaced meanwhile
+                    batch.append(self._without_forgiven_deaths(each))
+            self._refill()
+            if batch:
+                return batch
+            if self._closed is not None:
+                raise self._closed
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def still_there(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those whose message was neither consumed nor removed, as far as this process knows."""
+        return [each for each in deliveries if not isinstance(each.receipt, int) or each.receipt in self._in_hand]
+
+    def in_hand(self, deliveries: Sequence[Delivery]) -> list[int]:
+        """The message ids of deliveries that were neither consumed nor given back."""
+        return [number for each in deliveries if (number := message_id(each.receipt)) in self._in_hand]
+
+    # --- what has become durable ---------------------------------------------------------------------------
+
+    def stored(self, messages: Sequence[Stored]) -> None:
+        """Messages were added to the table by this process."""
+        for each in messages:
+            visible_at = each.outgoing.visible_at
+            if visible_at:
+                self._expect(visible_at)
+            if self._is_behind:
+                continue
+            # A gap in the ids: another process has stored messages in between, and they come first.
+            if each.message_id != self._cursor.message_id + 1 or len(self._ready) >= READY_LIMIT:
+                self._is_behind = True
+                continue
+            self._cursor = self._cursor._replace(message_id=each.message_id)
+            if not visible_at:
+                self._push(delivery(each))
+        self._refill()
+
+    def gone(self, message_ids: Iterable[int]) -> None:
+        """Messages are no longer in the table."""
+        self._in_hand.difference_update(message_ids)
+
+    def hidden(self, message_ids: Sequence[int], until: int) -> None:
+        """Messages were given back until a time."""
+        self._in_hand.difference_update(message_ids)
+        self._expect(until)
+        self._refill()
+
+    def forgiven(self, instance_id: str) -> None:
+        """The instance has made progress: what its messages in memory say of deaths is no longer true."""
+        self._forgiven.add(instance_id)
+
+    def others_wrote(self) -> None:
+        """Another process has changed the table."""
+        self._is_behind = True
+        self._next_due = 0
+        self._refill()
+
+    def sweep(self) -> None:
+        """Look whether everything that should be in memory is."""
+        if not self._ready:
+            self._forgiven.clear()
+        self._writer.submit(partial(_covered, cursor=self._cursor), self._compare).add_done_callback(_log_failure)
+        self._refill()
+
+    # --- reading on --------------------------------------------------------------------------------------
+
+    def _refill(self) -> None:
+        if self._is_reading or self._closed is not None or len(self._ready) >= LOW_WATER:
+            return
+        now = self._clock()
+        if self._is_behind or (self._next_due is not None and self._next_due <= now):
+            self._is_reading = True
+            reading = self._writer.submit(partial(_read_page, cursor=self._cursor, now=now), self._add)
+            reading.add_done_callback(self._on_read)
+        else:
+            self._nap(now)
+
+    def _on_read(self, reading: asyncio.Future[_Page]) -> None:
+        # After a failure the next sweep tries again.
+        self._is_reading = False
+        if not _log_failure(reading):
+            self._refill()
+
+    def _add(self, page: _Page) -> None:
+        for each in page.at_once:
+            self._push(each)
+        for each in page.later:
+            self._push(each)
+        # Whoever stepped back since the page was asked for has a reason, and the page cannot know it.
+        stepped_back = self._cursor.message_id < page.asked.message_id
+        if not stepped_back:
+            self._cursor = self._cursor._replace(message_id=page.cursor.message_id)
+        self._is_behind = stepped_back or not page.is_all_at_once
+        if self._cursor.due < page.asked.due:
+            self._next_due = 0
+        else:
+            self._cursor = self._cursor._replace(due=page.cursor.due)
+            self._next_due = page.next_due
+
+    def _push(self, each: Delivery) -> None:
+        number = message_id(each.receipt)
+        if number not in self._in_hand:
+            self._in_hand.add(number)
+            self._ready.append(each)
+            self._arrived.set()
+
+    def _compare(self, covered: list[tuple[int, int]]) -> None:
+        """Rows the cursor has passed. Any that is not in memory slipped through: step back and read it again."""
+        for number, visible_at in covered:
+            if number in self._in_hand:
+                continue
+            if visible_at and (visible_at, number) <= self._cursor.due:
+                self._cursor = self._cursor._replace(due=(visible_at, number - 1))
+                self._next_due = 0
+            elif not visible_at and number <= self._cursor.message_id:
+                self._cursor = self._cursor._replace(message_id=number - 1)
+                self._is_behind = True
+            else:
+                continue
+            _log.warning("message %d was in no one's hands; it is offered again", number)
+        self._refill()
+
+    # --- waiting for a time --------------------------------------------------------------------------------
+
+    def _expect(self, visible_at: int) -> None:
+        """A message is due at this time."""
+        if visible_at <= self._cursor.due[0]:
+            self._cursor = self._cursor._replace(due=(visible_at - 1, 0))
+        if self._next_due is None or visible_at < self._next_due:
+            self._next_due = visible_at
+
+    def _nap(self, now: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._next_due is not None:
+            delay = min((self._next_due - now) / 1_000_000, LONGEST_NAP)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._refill)
+
+    def _without_forgiven_deaths(self, each: Delivery) -> Delivery:
+        if each.deaths and each.instance_id in self._forgiven:
+            return msgspec.structs.replace(each, deaths=0)
+        return each
+
+
+_FIELDS = "id, instance_id, execution_id, deaths, event"
+
+
+def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
+    at_once = tx.execute(
+        f"SELECT {_FIELDS} FROM inbox WHERE id > ? AND visible_at = 0 ORDER BY id LIMIT ?",
+        (cursor.message_id, PAGE),
+    ).fetchall()
+    is_all_at_once = len(at_once) < PAGE
+    later = tx.execute(
+        f"SELECT {_FIELDS}, visible_at FROM inbox WHERE visible_at > 0 AND (visible_at, id) > (?, ?) "
+        f"AND visible_at <= ? ORDER BY visible_at, id LIMIT ?",
+        (*cursor.due, now, PAGE),
+    ).fetchall()
+    if len(later) == PAGE:
+        next_due = 0
+    else:
+        (next_due,) = tx.execute(
+            "SELECT min(visible_at) FROM inbox WHERE visible_at > 0 AND visible_at > ?", (now,)
+        ).fetchone()
+    return _Page(
+        asked=cursor,
+        at_once=[_delivery(*row) for row in at_once],
+        later=[_delivery(*row[:-1]) for row in later],
+        cursor=Cursor(
+            message_id=last_message_id(tx) if is_all_at_once else at_once[-1][0],
+            due=(later[-1][-1], later[-1][0]) if later else cursor.due,
+        ),
+        is_all_at_once=is_all_at_once,
+        next_due=next_due,
+    )
+
+
+def _delivery(number: int, instance_id: str, execution_id: str | None, deaths: int, event: bytes) -> Delivery:
+    return Delivery(
+        receipt=number,
+        instance_id=instance_id,
+        event=decode_event(event),
+        execution_id=execution_id,
+        deaths=deaths,
+    )
+
+
+def _covered(tx: Transaction, cursor: Cursor) -> list[tuple[int, int]]:
+    review_deaths(tx)
+    at_once = tx.execute("SELECT id, 0 FROM inbox WHERE visible_at = 0 AND id <= ?", (cursor.message_id,)).fetchall()
+    later = tx.execute(
+        "SELECT id, visible_at FROM inbox WHERE visible_at > 0 AND (visible_at, id) <= (?, ?)", cursor.due
+    ).fetchall()
+    return at_once + later
+
+
+def _log_failure(future: asyncio.Future[Any]) -> bool:
+    if future.cancelled() or future.exception() is None:
+        return False
+    _log.error("reading the inbox failed; the next sweep tries again", exc_info=future.exception())
+    return True
