@@ -1,1 +1,5 @@
 """The `durable` command."""
+
+from durable_ext.cli.main import main
+
+__all__ = ["main"]

@@ -250,8 +250,8 @@ class _Attempts:
         """See `Completion`. The attempt failed: pause and try again, or give up."""
         self._cancel_deadline()
         execution, delay = self._execution, None
-        # A task cancelled by the orchestrator has nobody to try again for; a CodecError would only come again.
-        if self._retry is not None and isinstance(error, TaskFailedError) and not self._task.is_completed:
+        # A CodecError would only come again.
+        if self._retry is not None and isinstance(error, TaskFailedError):
             delay = self._retry.next_delay(self._attempt, self._first_at, execution.now, error)
         if delay is None:
             self._task.fail(error)
@@ -264,6 +264,8 @@ class _Attempts:
 
     def _or_give_up(self, step: Callable[[], None]) -> None:
         """Between attempts no user code is running that could be told of an exhausted action limit: the task is."""
+        if self._task.is_completed:
+            return  # cancelled by the orchestrator: there is nobody to try again for
         try:
             step()
         except DurableError as error:

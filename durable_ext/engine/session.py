@@ -84,6 +84,7 @@ class Session:
         self._now = datetime.min.replace(tzinfo=UTC)
         self._held: list[HistoryEvent] | None = None  # what arrived since the suspension; None: not suspended
         self._suspended_for: str | None = None
+        self._unfed: deque[HistoryEvent] = deque()  # held back still when the code came to its end
         self._end: ExecutionCompleted | None = None
         self._broken: NonDeterminismError | None = None
         self._reading: Sequence[Reading] = ()  # kept for a rewind, where the replayed history ends in a failure
@@ -241,9 +242,10 @@ class Session:
             self._suspended_for = event.reason
 
     def _resumed(self, event: ExecutionResumed) -> None:
-        held, self._held = self._held, None
+        self._unfed, self._held = deque(self._held or ()), None
         self._suspended_for = None
-        for each in held or ():
+        while self._unfed and not self._driver.done:
+            each = self._unfed.popleft()
             _ARRIVALS[type(each)](self, each)
 
     def _ended(self, event: ExecutionCompleted) -> None:
@@ -382,7 +384,8 @@ class Session:
         """Close this generation; return what the next one begins with."""
         old = self._execution
         unread: list[HistoryEvent] = list(old.mailbox.unread()) if continuation.save_events else []
-        unread += [event for event in rest if isinstance(event, EventRaised | ExecutionSuspended | ExecutionResumed)]
+        carried = EventRaised | ExecutionSuspended | ExecutionResumed
+        unread += [event for event in (*self._unfed, *rest) if isinstance(event, carried)]
         self.close()
         started = msgspec.structs.replace(
             old.started,

@@ -1,0 +1,122 @@
+"""What the commands print: tables for people, JSON for programs. Progress goes to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from durable_ext.cli.hub import Status
+from durable_ext.history import (
+    ExecutionCompleted,
+    HistoryEvent,
+    OrchestrationRuntimeStatus,
+    TimerCreated,
+    TimerFired,
+    encode_event,
+)
+
+_COLOURS = {
+    OrchestrationRuntimeStatus.Completed: "green",
+    OrchestrationRuntimeStatus.Failed: "red",
+    OrchestrationRuntimeStatus.Terminated: "red",
+    OrchestrationRuntimeStatus.Suspended: "yellow",
+}
+
+_UNFOLDED = 200
+"""Columns of a table that goes into a file or a pipe: nobody reads it in a narrow window."""
+
+
+def out() -> Console:
+    """Where results go."""
+    # Without emoji: rich would turn a `:key:` in somebody's data into a picture.
+    return Console(width=None if sys.stdout.isatty() else _UNFOLDED, highlight=False, emoji=False)
+
+
+def err() -> Console:
+    """Where progress and complaints go."""
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, in ASCII, which no terminal or pipe can spoil."""
+    out().print(json.dumps(value, indent=2), soft_wrap=True, markup=False)
+
+
+def print_status(status: Status) -> None:
+    """One instance, a line for each thing known."""
+    table = Table.grid(padding=(0, 2))
+    shown = ("instanceId", "name", "runtimeStatus", "customStatus", "input", "output", "createdTime", "lastUpdatedTime")
+    for key in shown:
+        if status.get(key) is not None:
+            value = status[key]
+            cell = _status_text(value) if key == "runtimeStatus" else Text(_plain(value))
+            table.add_row(Text(key, style="dim"), cell)
+    out().print(table)
+
+
+def print_instances(instances: Sequence[Status]) -> None:
+    """A table of instances."""
+    table = Table("Instance", "Name", "Status", "Created", "Updated", "Custom status")
+    for each in instances:
+        table.add_row(
+            Text(each["instanceId"]),
+            Text(each["name"]),
+            _status_text(each["runtimeStatus"]),
+            each["createdTime"],
+            each["lastUpdatedTime"],
+            Text("" if each["customStatus"] is None else _compact(each["customStatus"])),
+        )
+    out().print(table)
+
+
+def history_table(instance_id: str, events: Iterable[HistoryEvent]) -> Table:
+    """The history as Durable Functions documents it: a row for each event, in order."""
+    table = Table("EventType", "Timestamp", "Input", "Name", "Result", "Status", title=f"History of {instance_id}")
+    for event in events:
+        failure = getattr(event, "reason", None)
+        result = getattr(event, "result", None)
+        table.add_row(
+            type(event).__name__,
+            moment(event.timestamp),
+            Text(_input_of(event)),
+            Text(getattr(event, "name", None) or ""),
+            Text(failure if result is None and failure is not None else result or "", overflow="fold"),
+            _status_text(event.orchestration_status.name) if isinstance(event, ExecutionCompleted) else "",
+        )
+    return table
+
+
+def history_json(events: Iterable[HistoryEvent]) -> list[Any]:
+    """The history as it is stored."""
+    return [msgspec.json.decode(encode_event(event)) for event in events]
+
+
+def moment(when: datetime) -> str:
+    """A time, to the millisecond, as the history of Durable Functions shows it."""
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03}Z"
+
+
+def _input_of(event: HistoryEvent) -> str:
+    if isinstance(event, TimerCreated | TimerFired):
+        return f"at {moment(event.fire_at)}"
+    return getattr(event, "input", None) or ""
+
+
+def _status_text(name: str) -> Text:
+    return Text(name, style=_COLOURS.get(OrchestrationRuntimeStatus(name), ""))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,51 @@
+"""How the local host calls a user's function: async ones on the loop, the others on a pool of threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from durable_ext.host.loader import Context, ServedFunction
+
+
+class Invoker:
+    """Calls functions with what they asked for by parameter name."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="durable-function")
+
+    async def call(self, function: ServedFunction, data: object, **more: object) -> Any:
+        """Call the function with its trigger's data; return what it returns, raise what it raises."""
+        arguments: dict[str, object] = {function.trigger_name: data, **more}
+        if function.takes_context:
+            arguments["context"] = Context(function, str(uuid.uuid4()))
+        try:
+            return await self._run(function.function, arguments)
+        except SystemExit as err:  # would end the event loop, and the host with it
+            raise RuntimeError(f"function {function.name} called sys.exit({err.code!r}); return instead") from err
+
+    async def _run(self, function: Callable[..., Any], arguments: dict[str, object]) -> Any:
+        if inspect.iscoroutinefunction(function):
+            return await function(**arguments)
+        context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+        result, error = await loop.run_in_executor(self._pool, lambda: context.run(_outcome, function, arguments))
+        if error is not None:
+            raise error
+        return result
+
+    def close(self) -> None:
+        """Start no more calls. Those that run are left to themselves: a thread cannot be stopped from outside."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(function: Callable[..., Any], arguments: dict[str, object]) -> tuple[Any, BaseException | None]:
+    # Handed over as a value, so that the executor leaves no frames in the traceback the user will read.
+    try:
+        return function(**arguments), None
+    except BaseException as error:
+        return None, error

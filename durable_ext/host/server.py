@@ -1,0 +1,167 @@
+"""The HTTP side of the local host: the app's http functions, and the management API beside them.
+
+It asks for no keys whatever a function's auth level is: it is for development, and listens on this machine only
+unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from durable_ext.errors import ConfigurationError
+from durable_ext.host.invocation import Invoker
+from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, Out, UnservedFunction, http_request, is_http_response
+from durable_ext.host.routes import RouteTable, decode_path, parse
+from durable_ext.tracebacks import user_traceback
+
+_logger = logging.getLogger("durable_ext.host")
+
+WEBHOOK_PATH = "runtime/webhooks/durabletask"
+"""Where Durable Functions serves its management API."""
+
+MAX_BODY = 100 * 1024 * 1024
+"""The longest request body, as in the Functions host."""
+
+_STOP_AFTER = 2.0
+"""Seconds that open requests get to finish when the server stops."""
+
+Routes = RouteTable[HttpFunction]
+
+
+class ManagementHandler(Protocol):
+    """Answers requests to the management API."""
+
+    async def __call__(self, request: web.Request, prefix: str, path: str) -> web.StreamResponse:
+        """Answer; `path` is what follows `prefix`, still percent-encoded."""
+        ...
+
+
+def build_routes(functions: Iterable[HttpFunction]) -> tuple[Routes, list[UnservedFunction]]:
+    """The route table of the functions, and those whose route the Functions host would refuse too."""
+    routes, refused = Routes(), []
+    for function in functions:
+        try:
+            if function.route.strip("/").casefold().startswith(("admin", "runtime")):
+                raise ConfigurationError(
+                    f"route '{function.route}': the Functions host reserves what begins with admin or runtime"
+                )
+            routes.add(parse(function.route), function.methods, function)
+        except ConfigurationError as err:
+            refused.append(UnservedFunction(name=function.name, trigger=HTTP_TRIGGER, reason=str(err)))
+    return routes, refused
+
+
+def listen(bind: str, port: int) -> socket.socket:
+    """Take the port; 0 means a free one. Raises `ConfigurationError` if it cannot be had."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    try:
+        return socket.create_server((bind, port), family=family)
+    except OSError as err:
+        if err.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise ConfigurationError(
+            f"cannot listen on {bind}:{port}: {err.strerror}. Stop what uses it, or choose another with --port."
+        ) from err
+
+
+class HttpServer:
+    """Serves from `start` to `stop`. `prefix` is host.json's routePrefix and may be empty."""
+
+    def __init__(
+        self, routes: Routes, management: ManagementHandler, invoker: Invoker, *, prefix: str, welcome: str
+    ) -> None:
+        self._routes, self._management, self._invoker = routes, management, invoker
+        self._prefix, self._welcome = prefix.strip("/"), welcome
+        self._management_prefixes = (WEBHOOK_PATH, f"{self._prefix}/durabletask".strip("/"))
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Answer what comes in on the socket."""
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def stop(self) -> None:
+        """Accept nothing more, and give open requests a few seconds."""
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path.strip("/")
+        for prefix in self._management_prefixes:
+            rest = _below(prefix, path)
+            if rest is not None:
+                return await self._management(request, prefix, rest)
+        rest = _below(self._prefix, path)
+        found = self._routes.find(request.method, decode_path(rest)) if rest is not None else None
+        if found is not None:
+            return await self._call(request, *found)
+        if not path:
+            return web.Response(text=self._welcome)
+        return web.Response(status=404)
+
+    async def _call(
+        self, request: web.Request, function: HttpFunction, route_params: dict[str, str]
+    ) -> web.StreamResponse:
+        began = time.perf_counter()
+        data = http_request(
+            method=request.method,
+            url=str(request.url),
+            headers={name: ",".join(request.headers.getall(name)) for name in request.headers},
+            params={name: ",".join(request.query.getall(name)) for name in request.query},
+            route_params=route_params,
+            body=await request.read(),
+        )
+        box = {function.response_name: Out()} if function.response_name else {}
+        try:
+            result = await self._invoker.call(function, data, **box)
+            for out in box.values():
+                result = out.get()
+            response = to_response(function.name, result)
+        except Exception as error:
+            _logger.error("http function %s failed:\n%s", function.name, user_traceback(error).rstrip())
+            response = web.Response(status=500, text=f"Function {function.name} failed; the host's log has the reason.")
+        elapsed = (time.perf_counter() - began) * 1000
+        _logger.info(
+            "%s %s: %s answered %d (%.0f ms)", request.method, request.path, function.name, response.status, elapsed
+        )
+        return response
+
+
+def to_response(function_name: str, result: Any) -> web.Response:
+    """What the function returned, as a response: an `HttpResponse`, text, or None for 204."""
+    if result is None:
+        return web.Response(status=204)
+    if isinstance(result, str):
+        return web.Response(text=result)
+    if not is_http_response(result):
+        raise TypeError(
+            f"http function {function_name} returned {type(result).__name__}: return func.HttpResponse, str or None "
+            f"(for JSON: func.HttpResponse(json.dumps(value), mimetype='application/json'))"
+        )
+    response = web.Response(status=result.status_code, body=result.get_body())
+    response.headers.popall("Content-Type", None)
+    for name, value in result.headers.items():  # a name may come more than once, Set-Cookie does
+        response.headers.add(name, value)
+    if "Content-Type" not in response.headers:
+        is_text = result.mimetype.startswith("text/")
+        response.headers["Content-Type"] = (
+            f"{result.mimetype}; charset={result.charset}" if is_text else result.mimetype
+        )
+    return response
+
+
+def _below(prefix: str, path: str) -> str | None:
+    """The rest of `path` under `prefix`, or None. Prefixes compare case-insensitively."""
+    wanted: Sequence[str] = prefix.split("/") if prefix else ()
+    parts = path.split("/") if path else []
+    if [each.casefold() for each in parts[: len(wanted)]] != [each.casefold() for each in wanted]:
+        return None
+    return "/".join(parts[len(wanted) :])

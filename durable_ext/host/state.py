@@ -1,0 +1,68 @@
+"""Where the local host keeps state: by default a SQLite file in the app's directory, out of sight of git."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from durable_ext.errors import ConfigurationError
+from durable_ext.settings import Settings
+
+STATE_DIR = ".durable"
+
+_SQLITE = "sqlite:///"
+_IN_MEMORY = ":memory:"
+
+
+def absolute(url: str) -> str:
+    """The URL of the same store from wherever the process goes."""
+    path = _path(url)
+    return url if path is None else _url(path.absolute(), url.partition("?")[2])
+
+
+def storage_url(app_dir: Path, settings: Settings, given: str | None) -> str:
+    """The store to use: the one given, else the one host.json names, else the default file.
+
+    Paths in `given` are relative to the working directory, those in host.json to the app's.
+    """
+    if given is not None:
+        return absolute(given)
+    provider = settings.storage_provider
+    if provider.type == "AzureStorage":
+        raise ConfigurationError(
+            "host.json asks for AzureStorage, which this release does not have. Name another store with --storage, "
+            'or write "type": "sqlite" under extensions.durableTask.storageProvider.'
+        )
+    path = app_dir / (provider.path if provider.path is not None else f"{STATE_DIR}/{settings.hub_name}.db")
+    return _url(path, "" if provider.synchronous == "full" else f"synchronous={provider.synchronous}")
+
+
+def existing_store(url: str) -> bool:
+    """Whether there is something at this URL already. What is not a file is taken to exist."""
+    path = _path(url)
+    return path is None or path.exists()
+
+
+def make_room(url: str) -> None:
+    """Create the directory of a store's file; our own is hidden from git."""
+    path = _path(url)
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ignored = path.parent / ".gitignore"
+    if path.parent.name == STATE_DIR and not ignored.exists():
+        ignored.write_text("*\n", encoding="utf-8")
+
+
+def timers_file(url: str) -> Path | None:
+    """Where timer triggers are remembered: beside the store's file. None for stores that are no file."""
+    path = _path(url)
+    return None if path is None else path.with_name(f"{path.name}.timers.json")
+
+
+def _path(url: str) -> Path | None:
+    name = url.removeprefix(_SQLITE).partition("?")[0]
+    return Path(name) if url.startswith(_SQLITE) and name not in ("", _IN_MEMORY) else None
+
+
+def _url(path: Path, options: str = "") -> str:
+    return f"{_SQLITE}{path}" + (f"?{options}" if options else "")

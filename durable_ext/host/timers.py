@@ -1,0 +1,159 @@
+"""Timer triggers: each is a task that sleeps to its next occurrence and runs its function, never twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from durable_ext.errors import ConfigurationError
+from durable_ext.host.invocation import Invoker
+from durable_ext.host.loader import TimerFunction, timer_request
+from durable_ext.host.schedules import Schedule, parse_schedule
+from durable_ext.tracebacks import user_traceback
+
+_logger = logging.getLogger("durable_ext.host")
+
+_LATE = timedelta(seconds=1)
+"""An occurrence that begins later than this was missed, and says so with `past_due`."""
+
+
+class Clock(Protocol):
+    """Where timers get their time from."""
+
+    def now(self) -> datetime:
+        """The present time, in UTC."""
+        ...
+
+    async def sleep_until(self, when: datetime) -> None:
+        """Return at that time or after it."""
+
+
+class WallClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The present time, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep_until(self, when: datetime) -> None:
+        """Return at that time or after it; notices within half a minute if the clock was set or the machine slept."""
+        while (left := (when - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - time has no event to wait for
+            await asyncio.sleep(min(left, 30))
+
+
+class TimerMemory:
+    """Remembers across restarts when each timer was due next, so that a missed occurrence can be made up.
+
+    Without a path it remembers nothing. What cannot be read is forgotten: the next occurrence comes anyway.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._due: dict[str, dict[str, str]] = {}
+        if path is not None:
+            with suppress(FileNotFoundError, ValueError):
+                content = json.loads(path.read_text(encoding="utf-8"))
+                self._due = {str(name): dict(entry) for name, entry in content.items()}
+
+    def due(self, name: str) -> datetime | None:
+        """When the timer was due next, as of its last run."""
+        try:
+            return datetime.fromisoformat(self._due[name]["next"])
+        except (KeyError, ValueError):
+            return None
+
+    def last(self, name: str) -> str | None:
+        """When the timer ran last, as ISO text."""
+        return self._due.get(name, {}).get("last")
+
+    def keep(self, name: str, *, last: datetime | None, following: datetime) -> None:
+        """Remember a run, and the occurrence after it."""
+        before = self.last(name)
+        self._due[name] = {"next": following.isoformat()}
+        if last is not None or before is not None:
+            self._due[name]["last"] = last.isoformat() if last is not None else str(before)
+        if self._path is None:
+            return
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(self._due, indent=2), encoding="utf-8")
+        os.replace(fresh, self._path)
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A timer function with its schedule read."""
+
+    function: TimerFunction
+    following: Schedule
+
+
+def read_timers(functions: Iterable[TimerFunction]) -> list[Timer]:
+    """The timers of an app. Raises `ConfigurationError` naming the function whose schedule cannot be read."""
+    timers = []
+    for function in functions:
+        try:
+            timers.append(Timer(function, parse_schedule(function.schedule)))
+        except ConfigurationError as err:
+            raise ConfigurationError(f"timer function {function.name}: {err}") from err
+    return timers
+
+
+class Timers:
+    """Runs the timers of an app from `start` to `stop`."""
+
+    def __init__(
+        self, timers: Iterable[Timer], invoker: Invoker, *, memory: TimerMemory, clock: Clock | None = None
+    ) -> None:
+        self._timers, self._invoker, self._memory = list(timers), invoker, memory
+        self._clock: Clock = clock or WallClock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin. Functions with `run_on_startup`, and those that missed an occurrence, run at once."""
+        self._tasks = [
+            asyncio.create_task(self._run(timer), name=f"timer {timer.function.name}") for timer in self._timers
+        ]
+
+    async def stop(self) -> None:
+        """Run nothing more. An async function that is running is cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, timer: Timer) -> None:
+        function, started = timer.function, self._clock.now()
+        missed = self._memory.due(function.name) if function.use_monitor else None
+        due = timer.following(started)
+        if missed is not None and missed < started - _LATE:
+            await self._fire(timer, past_due=True)
+            due = timer.following(self._clock.now())
+        elif function.run_on_startup:
+            await self._fire(timer, past_due=False)
+        else:
+            self._memory.keep(function.name, last=None, following=due)
+        while True:
+            await self._clock.sleep_until(due)
+            past_due = self._clock.now() - due > _LATE
+            await self._fire(timer, past_due=past_due)
+            # A run that outlasts its interval leaves occurrences behind. One is made up, not all of them.
+            due = timer.following(self._clock.now() if past_due else due)
+
+    async def _fire(self, timer: Timer, *, past_due: bool) -> None:
+        function, began = timer.function, self._clock.now()
+        following = timer.following(began)
+        status = {"Last": self._memory.last(function.name) or "", "Next": following.isoformat()}
+        status["LastUpdated"] = status["Last"]
+        _logger.info("timer function %s runs%s", function.name, " (past due)" if past_due else "")
+        try:
+            await self._invoker.call(function, timer_request(past_due=past_due, schedule_status=status))
+        except Exception as error:
+            _logger.error("timer function %s failed:\n%s", function.name, user_traceback(error).rstrip())
+        self._memory.keep(function.name, last=began, following=following)
