@@ -1,0 +1,58 @@
+"""What the runtime tells the log, and which activity a log line of user code belongs to."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+
+from durable_ext.engine.turn import Turn
+from durable_ext.history import OrchestrationRuntimeStatus
+from durable_ext.messages import WorkItem
+from durable_ext.runtime.admission import Drop
+
+logger = logging.getLogger("durable_ext.runtime")
+
+current_activity: ContextVar[WorkItem] = ContextVar("current_activity")
+"""The call that is being run. Set in the activity's own context, so it follows the code across awaits."""
+
+
+class ActivityLogFilter(logging.Filter):
+    """Put `instance_id`, `orchestrator`, `activity`, `task_id` and `attempt` on every record.
+
+    Add it to a handler, not to a logger (filters of loggers do not see what their children log). The fields are
+    empty outside activities, so that a format string may always name them.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Never drops a record."""
+        item = current_activity.get(None)
+        if item is None:
+            record.instance_id = record.orchestrator = record.activity = record.task_id = record.attempt = ""
+        else:
+            record.instance_id, record.orchestrator, record.activity = item.instance_id, item.orchestrator, item.name
+            record.task_id, record.attempt = item.task_id, item.attempt
+        return True
+
+
+def log_turn(instance_id: str, name: str, turn: Turn) -> None:
+    """One line when an instance starts, one when it ends; the turns between are for debugging."""
+    if turn.started is not None and not turn.replaces_history:
+        logger.info("orchestrator '%s' started: instance %s", name, instance_id)
+    status = turn.runtime_status
+    if status is OrchestrationRuntimeStatus.Completed:
+        logger.info("orchestrator '%s' completed: instance %s", name, instance_id)
+    elif status.is_terminal:
+        logger.info("orchestrator '%s' %s: instance %s: %s", name, status.value.lower(), instance_id, turn.output)
+    elif logger.isEnabledFor(logging.DEBUG):
+        steps = ", ".join(type(each).__name__ for each in turn.events[1:-1])
+        logger.debug("orchestrator '%s' took a turn: instance %s: %s", name, instance_id, steps or "nothing new")
+
+
+def log_drop(instance_id: str, name: str, drop: Drop) -> None:
+    """A message goes unused: a warning if its sender may have counted on it."""
+    level = logging.WARNING if drop.is_loss else logging.DEBUG
+    if logger.isEnabledFor(level):
+        event = drop.delivery.event
+        what = getattr(event, "name", None)
+        kind = f"{type(event).__name__} '{what}'" if what else type(event).__name__
+        logger.log(level, "%s dropped: instance %s (%s): %s", kind, instance_id, name or "not begun", drop.reason)

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from durable_ext.codec import JsonCodec
+from durable_ext.history import TaskCompleted, TaskFailed
+from durable_ext.messages import WorkItem
+from durable_ext.runtime import activities as module
+from durable_ext.runtime.activities import Activities
+from durable_ext.runtime.logs import ActivityLogFilter
+from durable_ext.runtime.registry import Activity, FunctionTable
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+@dataclass
+class Order:
+    size: int
+
+
+class Bench:
+    """Activities with room for two, and what they settled."""
+
+    def __init__(self) -> None:
+        self.table: FunctionTable[Activity] = FunctionTable("activity")
+        self.settled: list[tuple[WorkItem, TaskCompleted | TaskFailed]] = []
+        self.activities = Activities(self.table, JsonCodec(), 2, lambda: NOW, self.settle)
+        self.numbers = 0
+
+    def settle(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
+        self.settled.append((item, outcome))
+
+    def add(self, function: Callable[..., Any], input_type: Any = None) -> None:
+        self.table.add(Activity(name=function.__name__, function=function, input_name="value", input_type=input_type))
+
+    def item(self, name: str, value: str | None = None, deliveries: int = 1) -> WorkItem:
+        self.numbers += 1
+        return WorkItem(
+            instance_id="i",
+            execution_id="e",
+            task_id=self.numbers,
+            name=name,
+            orchestrator="o",
+            input=value,
+            deliveries=deliveries,
+        )
+
+    async def outcome(self, function: Callable[..., Any] | str, value: str | None = None, **rest: Any) -> Any:
+        if not isinstance(function, str):
+            self.add(function, rest.pop("input_type", None))
+            function = function.__name__
+        item = self.item(function, value, **rest)
+        self.activities.start([item])
+        async with asyncio.timeout(10):
+            await self.activities.until(lambda: self.activities.is_idle)
+        ((settled, outcome),) = self.settled
+        assert settled is item
+        assert outcome.task_scheduled_id == item.task_id
+        assert outcome.timestamp == NOW
+        return outcome
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.activities.close(0)
+
+
+async def test_an_async_activity_runs_on_the_loop(bench: Bench) -> None:
+    async def work(value: int) -> list[Any]:
+        await asyncio.sleep(0)
+        return [value + 1, threading.current_thread() is threading.main_thread()]
+
+    assert (await bench.outcome(work, "1")).result == "[2,true]"
+
+
+async def test_a_sync_activity_runs_in_a_thread_of_its_own_pool(bench: Bench) -> None:
+    def work(value: int) -> list[Any]:
+        return [value + 1, threading.current_thread().name.startswith("durable-activity")]
+
+    assert (await bench.outcome(work, "1")).result == "[2,true]"
+
+
+async def test_the_input_is_restored_as_annotated(bench: Bench) -> None:
+    async def work(value: Order) -> int:
+        return value.size
+
+    assert (await bench.outcome(work, '{"size": 3}', input_type=Order)).result == "3"
+
+
+async def test_a_failure_reads_as_users_of_durable_functions_know_it(bench: Bench) -> None:
+    def work(value: None) -> None:
+        raise ValueError("boom")
+
+    failed = await bench.outcome(work)
+    assert failed.reason == "Activity function 'work' failed:  ValueError: boom"
+    assert json.loads(failed.details)["Message"] == " ValueError: boom"
+    assert (failed.failure_details.error_type, failed.failure_details.error_message) == ("ValueError", "boom")
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_the_traceback_begins_in_user_code(bench: Bench, is_async: bool) -> None:
+    async def works(value: None) -> None:
+        raise KeyError("gone")
+
+    def work(value: None) -> None:
+        raise KeyError("gone")
+
+    failed = await bench.outcome(works if is_async else work)
+    trace = failed.failure_details.stack_trace
+    assert "test_activities.py" in trace
+    assert "activities.py" not in trace.replace("test_activities.py", "")
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), BaseException("odd")])
+async def test_nothing_an_activity_raises_gets_past_it(bench: Bench, error: BaseException, is_async: bool) -> None:
+    async def works(value: None) -> None:
+        raise error
+
+    def work(value: None) -> None:
+        raise error
+
+    failed = await bench.outcome(works if is_async else work)
+    assert failed.failure_details.error_type == type(error).__name__
+
+
+async def test_an_error_whose_text_cannot_be_had_is_still_an_outcome(bench: Bench) -> None:
+    class RudeError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    async def work(value: None) -> None:
+        raise RudeError
+
+    failed = await bench.outcome(work)
+    assert failed.failure_details.error_type == "RudeError"
+
+
+async def test_an_error_whose_text_is_no_unicode_is_still_an_outcome(bench: Bench) -> None:
+    async def work(value: None) -> None:
+        raise ValueError("\ud800")
+
+    assert "cannot be stored" in (await bench.outcome(work)).failure_details.error_message
+
+
+async def test_input_that_does_not_fit_fails_the_activity(bench: Bench) -> None:
+    async def work(value: Order) -> None: ...
+
+    assert (await bench.outcome(work, '"text"', input_type=Order)).failure_details.error_type == "CodecError"
+
+
+async def test_a_result_that_cannot_be_stored_fails_the_activity(bench: Bench) -> None:
+    async def work(value: None) -> object:
+        return object()
+
+    assert (await bench.outcome(work)).failure_details.error_type == "CodecError"
+
+
+async def test_an_unknown_activity_fails_naming_the_known_ones(bench: Bench) -> None:
+    async def work(value: None) -> None: ...
+
+    bench.add(work)
+    failed = await bench.outcome("wrok")
+    assert failed.reason == (
+        "The function 'wrok' doesn't exist, is disabled, or is not an activity function. "
+        "Additional info: The following are the known activity functions: 'work'."
+    )
+
+
+async def test_an_activity_that_keeps_killing_its_process_is_not_run_again(bench: Bench) -> None:
+    ran = []
+
+    async def work(value: None) -> None:
+        ran.append(value)
+
+    failed = await bench.outcome(work, deliveries=6)
+    assert ran == []
+    assert "was started 5 times" in failed.reason
+    assert failed.failure_details.is_non_retriable
+
+
+async def test_names_are_found_in_any_case(bench: Bench) -> None:
+    async def work(value: None) -> int:
+        return 1
+
+    bench.add(work)
+    assert (await bench.outcome("WORK")).result == "1"
+
+
+async def test_no_more_run_at_a_time_than_there_are_slots(bench: Bench, eventually: Eventually) -> None:
+    gate, running = asyncio.Event(), []
+
+    async def work(value: int) -> None:
+        running.append(value)
+        await gate.wait()
+
+    bench.add(work)
+    assert bench.activities.reserve(1) == 1
+    bench.activities.start([bench.item("work", str(number)) for number in range(4)])
+    await eventually(lambda: len(running) == 1)
+    assert bench.activities.free == 0
+    bench.activities.release(1)
+    await eventually(lambda: running == [0, 1])
+    gate.set()
+    await eventually(lambda: running == [0, 1, 2, 3])
+    await eventually(lambda: bench.activities.free == 2)
+
+
+async def test_many_activities_that_end_at_once_do_not_pile_up_on_the_stack(bench: Bench) -> None:
+    async def work(value: int) -> int:
+        return value
+
+    bench.add(work)
+    bench.activities.start([bench.item("work", str(number)) for number in range(sys.getrecursionlimit())])
+    await bench.activities.until(lambda: bench.activities.is_idle)
+    assert [outcome.result for _, outcome in bench.settled if isinstance(outcome, TaskCompleted)] == [
+        str(number) for number in range(sys.getrecursionlimit())
+    ]
+
+
+async def test_asyncio_timeouts_work_in_the_first_step_of_an_activity(bench: Bench) -> None:
+    async def work(value: None) -> str:
+        try:
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    assert (await bench.outcome(work)).result == '"late"'
+
+
+async def test_log_lines_of_an_activity_carry_its_call(bench: Bench) -> None:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.addFilter(ActivityLogFilter())
+    handler.emit = records.append  # type: ignore[method-assign] # the smallest handler there is
+    log = logging.getLogger("an.app")
+    log.addHandler(handler)
+
+    async def work(value: None) -> None:
+        await asyncio.sleep(0)
+        log.warning("inside")
+
+    await bench.outcome(work)
+    log.warning("outside")
+    log.removeHandler(handler)
+    inside, outside = (
+        (r.instance_id, r.orchestrator, r.activity, r.task_id, r.attempt)  # type: ignore[attr-defined] # the filter's
+        for r in records
+    )
+    assert inside == ("i", "o", "work", 1, 1)
+    assert outside == ("", "", "", "", "")
+
+
+async def test_an_async_activity_that_blocks_the_loop_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    moments = iter(range(0, 100, 2))
+    monkeypatch.setattr(module, "perf_counter", lambda: next(moments))
+
+    async def work(value: None) -> None: ...
+
+    await bench.outcome(work)
+    assert "activity 'work' of i held up the event loop for 2.0 s" in caplog.text
+
+
+async def test_what_does_not_end_in_time_is_returned_and_has_no_outcome(bench: Bench, eventually: Eventually) -> None:
+    release, running = threading.Event(), []
+
+    async def slow(value: None) -> None:
+        running.append(1)
+        await asyncio.Event().wait()
+
+    def blocked(value: None) -> None:
+        running.append(2)
+        release.wait(20)
+
+    bench.add(slow)
+    bench.add(blocked)
+    items = [bench.item("slow"), bench.item("blocked"), bench.item("slow")]
+    bench.activities.start(items)
+    await eventually(lambda: len(running) == 2)
+    unfinished = await bench.activities.close(0)
+    release.set()
+    assert {each.task_id for each in unfinished} == {1, 2, 3}
+    assert bench.settled == []
+
+
+async def test_what_ends_while_it_is_cancelled_keeps_its_outcome(bench: Bench, eventually: Eventually) -> None:
+    running = []
+
+    async def work(value: None) -> str:
+        running.append(1)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "saved"
+        return "never"
+
+    bench.add(work)
+    bench.activities.start([bench.item("work")])
+    await eventually(lambda: bool(running))
+    assert await bench.activities.close(0) == []
+    ((_, outcome),) = bench.settled
+    assert isinstance(outcome, TaskCompleted)
+    assert outcome.result == '"saved"'

@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+
+from durable_ext.errors import StoreError, VersionConflictError
+from durable_ext.history import (
+    EventRaised,
+    ExecutionRewound,
+    ExecutionStarted,
+    HistoryEvent,
+    OrchestrationRuntimeStatus,
+    TaskCompleted,
+    TaskFailed,
+)
+from durable_ext.messages import WorkItem
+from durable_ext.runtime import turns
+from durable_ext.storage.contract import Commit, Delivery, Store
+
+S = OrchestrationRuntimeStatus
+Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+class Wrapped:
+    """A store with some of its methods replaced."""
+
+    def __init__(self, store: Store, **replaced: Any) -> None:
+        self._store = store
+        self.__dict__.update(replaced)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def raised(name: str, value: str | None = None) -> EventRaised:
+    return EventRaised(timestamp=datetime.now(UTC), name=name, input=value)
+
+
+@pytest.fixture
+def hello(app: Any) -> Any:
+    @app.activity
+    async def greet(name: str) -> str:
+        return f"Hello {name}!"
+
+    @app.activity
+    def shout(name: str) -> str:
+        return name.upper()
+
+    @app.orchestrator
+    def chain(context: Any) -> Any:
+        first = yield context.call_activity("greet", context.get_input())
+        second = yield context.call_activity("shout", first)
+        return second
+
+    @app.orchestrator
+    def fan(context: Any) -> Any:
+        results = yield context.task_all([context.call_activity("greet", str(n)) for n in range(context.get_input())])
+        return len(set(results))
+
+    @app.orchestrator
+    def wait(context: Any) -> Any:
+        first = yield context.wait_for_external_event("go")
+        second = yield context.wait_for_external_event("go")
+        return [first, second]
+
+    return app
+
+
+async def test_a_chain_of_async_and_sync_activities_completes(hello: Any) -> None:
+    await hello.work()
+    await hello.start("chain", "a", '"Tokyo"')
+    record = await hello.end("a")
+    assert (record.runtime_status, record.output) == (S.Completed, '"HELLO TOKYO!"')
+
+
+async def test_a_fan_out_beyond_the_slots_completes_in_few_turns(hello: Any) -> None:
+    await hello.work(max_concurrent_activity_functions=50)
+    await hello.start("fan", "a", "300")
+    assert (await hello.end("a")).output == "300"
+    history = await hello.store.read_history("a")
+    turns = sum(type(each).__name__ == "OrchestratorStarted" for each in history)
+    assert turns < 60
+    outcomes = [each.task_scheduled_id for each in history if isinstance(each, TaskCompleted)]
+    assert sorted(outcomes) == list(range(300))
+
+
+async def test_many_instances_complete_with_few_slots(hello: Any) -> None:
+    await hello.work(max_concurrent_activity_functions=1, max_concurrent_orchestrator_functions=1)
+    for number in range(30):
+        await hello.start("chain", f"i{number}", '"x"')
+    for number in range(30):
+        assert (await hello.end(f"i{number}")).output == '"HELLO X!"'
+
+
+async def test_instances_beyond_the_warm_limit_are_reloaded(hello: Any) -> None:
+    worker = await hello.work(warm_instances=2)
+    for number in range(10):
+        await hello.start("wait", f"i{number}")
+    for payload in ("1", "2"):
+        for number in range(10):
+            await hello.until(f"i{number}", lambda record: record.runtime_status is S.Running)
+            await hello.send(f"i{number}", raised("go", payload))
+    for number in range(10):
+        assert (await hello.end(f"i{number}")).output == "[1,2]"
+    assert len(worker._residents) <= 2
+
+
+async def test_an_unregistered_orchestrator_fails_readably(hello: Any) -> None:
+    await hello.work()
+    await hello.start("missing", "a")
+    record = await hello.end("a")
+    assert record.runtime_status is S.Failed
+    assert "The function 'missing' doesn't exist" in record.output
+
+
+async def test_an_unregistered_activity_fails_the_call(hello: Any) -> None:
+    @hello.orchestrator
+    def typo(context: Any) -> Any:
+        yield context.call_activity("gret")
+
+    await hello.work()
+    await hello.start("typo", "a")
+    assert "The function 'gret' doesn't exist" in (await hello.end("a")).output
+
+
+async def test_a_child_on_a_live_id_fails_in_its_parent(hello: Any) -> None:
+    @hello.orchestrator
+    def parent(context: Any) -> Any:
+        try:
+            yield context.call_sub_orchestrator("chain", "x", instance_id="taken")
+        except Exception as error:
+            return str(error)
+
+    await hello.work()
+    await hello.start("wait", "taken")
+    await hello.until("taken", lambda record: record.runtime_status is S.Running)
+    await hello.start("parent", "a")
+    assert "'taken'" in (await hello.end("a")).output
+    assert (await hello.store.get_instance("taken")).runtime_status is S.Running
+
+
+async def test_a_rewound_instance_runs_what_failed_again_children_included(hello: Any) -> None:
+    is_up = False
+
+    @hello.activity
+    async def flaky(value: Any) -> str:
+        if not is_up:
+            raise OSError("down")
+        return "up"
+
+    @hello.orchestrator
+    def child(context: Any) -> Any:
+        result = yield context.call_activity("flaky")
+        return result
+
+    @hello.orchestrator
+    def parent(context: Any) -> Any:
+        greeting = yield context.call_activity("greet", "x")
+        result = yield context.call_sub_orchestrator("child")
+        event = yield context.wait_for_external_event("go")
+        return [greeting, result, event]
+
+    await hello.work()
+    await hello.start("parent", "a")
+    assert (await hello.end("a")).runtime_status is S.Failed
+    is_up = True
+    await hello.send("a", ExecutionRewound(timestamp=datetime.now(UTC)), accepted=frozenset({S.Failed}))
+    await hello.send("a", raised("go", "1"), accepted=frozenset(S))  # right behind it, perhaps in the same batch
+    record = await hello.until("a", lambda record: record.runtime_status is S.Completed)
+    assert record.output == '["Hello x!","up",1]'
+
+
+async def test_a_live_instance_replaced_by_a_client_begins_anew(hello: Any) -> None:
+    await hello.work()
+    await hello.start("wait", "a")
+    await hello.until("a", lambda record: record.runtime_status is S.Running)
+    await hello.start("chain", "a", '"x"', overridable=frozenset(S))
+    assert (await hello.end("a")).output == '"HELLO X!"'
+
+
+async def test_a_finished_id_can_be_started_again(hello: Any) -> None:
+    await hello.work()
+    for name in ("x", "y"):
+        await hello.start("chain", "a", f'"{name}"')
+        await hello.until("a", lambda record, name=name: record.output == f'"HELLO {name.upper()}!"')
+    starts = [each for each in await hello.store.read_history("a") if isinstance(each, ExecutionStarted)]
+    assert len(starts) == 1
+
+
+async def test_an_event_that_slips_through_to_a_finished_instance_is_dropped_with_a_warning(
+    hello: Any, caplog: pytest.LogCaptureFixture, eventually: Eventually
+) -> None:
+    await hello.work()
+    await hello.start("chain", "a", '"x"')
+    await hello.end("a")
+    await hello.send("a", raised("go"), accepted=frozenset(S))
+    await eventually(lambda: "dropped" in caplog.text)
+    assert "EventRaised 'go' dropped: instance a (chain): the instance has ended" in caplog.text
+
+
+async def test_a_turn_that_blocks_the_loop_is_named(
+    hello: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    moments = iter(range(0, 1000, 3))
+    monkeypatch.setattr(turns, "perf_counter", lambda: next(moments))
+    await hello.work()
+    await hello.start("chain", "a", '"x"')
+    await hello.end("a")
+    assert "a turn of orchestrator 'chain' (instance a) held up the event loop for 3.0 s" in caplog.text
+
+
+async def test_an_engine_that_breaks_down_fails_the_instance_and_not_the_worker(
+    hello: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(turns.Session):
+        def advance(self, now: datetime, inbox: Sequence[HistoryEvent]) -> Any:
+            if isinstance(inbox[0], ExecutionStarted) and inbox[0].instance_id == "bad":
+                raise SystemExit(1)
+            return super().advance(now, inbox)
+
+    monkeypatch.setattr(turns, "Session", Broken)
+    await hello.work()
+    await hello.start("chain", "bad", '"x"')
+    await hello.start("chain", "good", '"x"')
+    assert (await hello.end("good")).output == '"HELLO X!"'
+    record = await hello.end("bad")
+    assert (record.runtime_status, record.output) == (S.Failed, "Orchestrator function 'chain' failed: SystemExit: 1")
+    assert caplog.text.count("a turn of bad broke down") == 3
+
+
+async def test_a_lost_version_check_is_tried_again_on_what_is_committed(hello: Any) -> None:
+    refusals = 3
+
+    async def commit(commit: Commit) -> Any:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise VersionConflictError(commit.instance_id)
+        return await hello.store.commit(commit)
+
+    await hello.work(Wrapped(hello.store, commit=commit))
+    await hello.start("chain", "a", '"x"')
+    assert (await hello.end("a")).output == '"HELLO X!"'
+    assert refusals == 0
+
+
+async def test_an_instance_that_keeps_moving_is_left_to_whoever_moves_it(hello: Any, eventually: Eventually) -> None:
+    given_back: list[float] = []
+
+    async def commit(commit: Commit) -> Any:
+        raise VersionConflictError(commit.instance_id)
+
+    async def give_back(deliveries: Sequence[Delivery], delay: float) -> None:
+        given_back.append(delay)
+
+    await hello.work(Wrapped(hello.store, commit=commit, give_back=give_back))
+    await hello.start("chain", "a", '"x"')
+    await eventually(lambda: bool(given_back))
+    assert given_back == [1.0]
+    assert len(hello.worker._residents) == 0
+
+
+@pytest.mark.parametrize("call", ["begin", "commit", "receive", "receive_work"])
+@pytest.mark.parametrize("error", [StoreError("disk full"), OSError("gone")])
+async def test_a_store_that_fails_for_a_while_loses_nothing(
+    hello: Any, call: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = 2
+
+    async def failing(*args: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise error
+        return await getattr(hello.store, call)(*args)
+
+    await hello.work(Wrapped(hello.store, **{call: failing}), max_concurrent_activity_functions=2)
+    await hello.start("fan", "a", "10")
+    assert (await hello.end("a")).output == "10"
+    assert failures == 0
+    assert str(error) in caplog.text
+
+
+async def test_events_keep_their_order_through_a_failing_store(hello: Any) -> None:
+    failures = 2
+
+    async def commit(commit: Commit) -> Any:
+        nonlocal failures
+        if any(isinstance(each, EventRaised) for each in commit.events) and failures:
+            failures -= 1
+            raise StoreError("busy")
+        return await hello.store.commit(commit)
+
+    await hello.work(Wrapped(hello.store, commit=commit))
+    await hello.start("wait", "a")
+    await hello.until("a", lambda record: record.runtime_status is S.Running)
+    await hello.send("a", raised("go", "1"))
+    await hello.send("a", raised("go", "2"))
+    assert (await hello.end("a")).output == "[1,2]"
+
+
+async def test_a_turn_that_cannot_be_stored_fails_its_instance_readably(
+    hello: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def commit(commit: Commit) -> Any:
+        if any(isinstance(each, TaskCompleted) for each in commit.events):
+            raise ValueError("a value that cannot be encoded")
+        return await hello.store.commit(commit)
+
+    await hello.work(Wrapped(hello.store, commit=commit))
+    await hello.start("chain", "a", '"x"')
+    await hello.start("chain", "b", '"x"')
+    record = await hello.end("a")
+    assert record.runtime_status is S.Failed
+    assert "a value that cannot be encoded" in record.output
+    await hello.end("b")
+    (letter, _) = await hello.store.list_dead_letters()
+    assert letter.kind == "orchestrator"
+    assert "Hello x!" in letter.payload
+
+
+async def test_an_instance_that_keeps_killing_its_worker_fails_and_tells_its_parent(hello: Any) -> None:
+    ran = []
+
+    @hello.orchestrator
+    def killer(context: Any) -> Any:
+        ran.append(1)
+
+    @hello.orchestrator
+    def parent(context: Any) -> Any:
+        try:
+            yield context.call_sub_orchestrator("killer", instance_id="child")
+        except Exception as error:
+            return str(error)
+
+    async def receive() -> list[Delivery]:
+        return [
+            msgspec.structs.replace(each, deaths=10 if each.instance_id == "child" else 0)
+            for each in await hello.store.receive()
+        ]
+
+    await hello.work(Wrapped(hello.store, receive=receive))
+    await hello.start("parent", "a")
+    assert "10 times the process died" in (await hello.end("a")).output
+    assert (await hello.end("child")).runtime_status is S.Failed
+    assert ran == []
+    (letter,) = await hello.store.list_dead_letters()
+    assert (letter.kind, letter.instance_id, letter.name) == ("orchestrator", "child", "killer")
+
+
+async def test_a_suspect_turn_runs_with_no_activity_beside_it(hello: Any, eventually: Eventually) -> None:
+    gate, beside, running = asyncio.Event(), [], 0
+
+    @hello.activity
+    async def slow(value: Any) -> None:
+        nonlocal running
+        running += 1
+        await gate.wait()
+        running -= 1
+
+    @hello.orchestrator
+    def innocent(context: Any) -> Any:
+        yield context.call_activity("slow")
+
+    @hello.orchestrator
+    def suspect(context: Any) -> Any:
+        beside.append(running)
+
+    async def receive() -> list[Delivery]:
+        return [
+            msgspec.structs.replace(each, deaths=3 if each.instance_id == "suspect" else 0)
+            for each in await hello.store.receive()
+        ]
+
+    await hello.work(Wrapped(hello.store, receive=receive))
+    await hello.start("innocent", "i")
+    await eventually(lambda: running == 1)
+    await hello.start("suspect", "suspect")
+    await hello.start("wait", "w")
+    await hello.until("w", lambda record: record.runtime_status is S.Running)  # turns go on meanwhile
+    assert beside == []
+    gate.set()
+    await hello.end("suspect")
+    assert beside == [0]
+    await hello.start("chain", "after", '"x"')
+    assert (await hello.end("after")).output == '"HELLO X!"'
+
+
+async def test_the_first_of_the_worst_suspects_is_tried_with_the_others_out_of_reach(
+    hello: Any, eventually: Eventually
+) -> None:
+    hidden: list[tuple[str, float]] = []
+    seen: list[list[tuple[str, float]]] = []
+
+    @hello.orchestrator
+    def suspect(context: Any) -> Any:
+        seen.append(list(hidden))
+
+    async def receive() -> list[Delivery]:
+        return [msgspec.structs.replace(each, deaths=6) for each in await hello.store.receive()]
+
+    async def give_back(deliveries: Sequence[Delivery], delay: float) -> None:
+        hidden.extend((each.instance_id, delay) for each in deliveries)
+        await hello.store.give_back(deliveries, 0)
+
+    for number in range(3):
+        await hello.start("suspect", f"s{number}")
+    await hello.work(Wrapped(hello.store, receive=receive, give_back=give_back))
+    for number in range(3):
+        assert (await hello.end(f"s{number}")).runtime_status is S.Completed
+    assert seen == [[("s1", 30.0), ("s2", 30.0)]] * 3
+
+
+def with_deliveries(store: Store, name: str, deliveries: int) -> Callable[[int], Awaitable[list[WorkItem]]]:
+    async def receive_work(limit: int) -> list[WorkItem]:
+        items = await store.receive_work(limit)
+        return [msgspec.structs.replace(each, deliveries=deliveries) if each.name == name else each for each in items]
+
+    return receive_work
+
+
+async def test_a_suspect_activity_runs_alone(hello: Any) -> None:
+    running: set[str] = set()
+    seen: list[set[str]] = []
+
+    async def run(name: str) -> None:
+        running.add(name)
+        seen.append(set(running))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        running.discard(name)
+
+    @hello.activity
+    async def suspect(value: str) -> None:
+        await run(value)
+
+    @hello.activity
+    async def innocent(value: str) -> None:
+        await run(value)
+
+    @hello.orchestrator
+    def both(context: Any) -> Any:
+        calls = [context.call_activity("innocent", f"first {n}") for n in range(6)]
+        calls += [context.call_activity("suspect", f"suspect {n}") for n in range(3)]
+        calls += [context.call_activity("innocent", f"second {n}") for n in range(6)]
+        yield context.task_all(calls)
+
+    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "suspect", 3))
+    await hello.work(store, max_concurrent_activity_functions=4)
+    await hello.start("both", "a")
+    assert (await hello.end("a")).runtime_status is S.Completed
+    assert [each for each in seen if any(name.startswith("suspect") for name in each)] == [
+        {f"suspect {n}"} for n in range(3)
+    ]
+    assert max(map(len, seen)) > 1
+    assert len(seen) == 15
+
+
+async def test_an_activity_given_up_leaves_a_dead_letter(hello: Any) -> None:
+    @hello.activity
+    async def killer(value: str) -> None:
+        raise AssertionError("must not run")
+
+    @hello.orchestrator
+    def victim(context: Any) -> Any:
+        yield context.task_all([context.call_activity("killer", "payload") for _ in range(2)])
+
+    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "killer", 6))
+    await hello.make_worker(store, max_concurrent_activity_functions=1).start()
+    hello.worker._fetcher.is_wary = True  # nothing is claimed, all comes through receive_work
+    await hello.start("victim", "a")
+    record = await hello.end("a")
+    assert "was started 5 times" in record.output
+    letter = (await hello.store.list_dead_letters())[-1]
+    assert (letter.kind, letter.name, letter.payload) == ("activity", "killer", '"payload"')
+
+
+async def test_the_outcome_of_a_suspect_activity_is_stored_before_a_turn_sees_it(hello: Any) -> None:
+    stored: list[str] = []
+
+    async def complete_work(item: WorkItem, outcome: HistoryEvent) -> None:
+        stored.append(item.name)
+        await hello.store.complete_work(item, outcome)
+
+    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "greet", 4), complete_work=complete_work)
+    await hello.work(store, max_concurrent_activity_functions=1)
+    await hello.start("fan", "a", "4")
+    assert (await hello.end("a")).output == "4"
+    assert stored == ["greet"] * 3
+
+
+async def test_stop_stores_what_has_ended_and_gives_back_the_rest(hello: Any, eventually: Eventually) -> None:
+    running, started = [], asyncio.Event()
+
+    @hello.activity
+    async def endless(value: Any) -> str:
+        running.append(value)
+        if len(running) > 1:
+            return "second time"
+        started.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    @hello.activity
+    async def quick(value: Any) -> str:
+        running_quick.append(1)
+        await started.wait()
+        return "quick"
+
+    running_quick: list[int] = []
+
+    @hello.orchestrator
+    def both(context: Any) -> Any:
+        results = yield context.task_all([context.call_activity("quick"), context.call_activity("endless")])
+        return results
+
+    first = await hello.work()
+    await hello.start("both", "a")
+    await started.wait()
+    await first.stop(0.05)
+    await first.stop(0.05)
+    assert (await hello.store.get_instance("a")).runtime_status is S.Running
+    history: list[HistoryEvent] = await hello.store.read_history("a")
+    assert not any(isinstance(each, TaskFailed) for each in history)
+    items = await hello.store.receive_work(10)
+    assert [(each.name, each.deliveries) for each in items] == [("endless", 1)]
+    assert len(running_quick) == 1
+
+
+async def test_stop_without_start_does_nothing(hello: Any) -> None:
+    await hello.make_worker().stop(1)
+
+
+async def test_logs_name_the_instance_once_per_phase(hello: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "durable_ext")
+    await hello.work()
+    await hello.start("chain", "a", '"x"')
+    await hello.end("a")
+    assert [each.getMessage() for each in caplog.records if each.name.startswith("durable_ext.runtime")] == [
+        "orchestrator 'chain' started: instance a",
+        "orchestrator 'chain' completed: instance a",
+    ]
