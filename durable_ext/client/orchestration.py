@@ -104,7 +104,7 @@ class OrchestrationClient:
         concurrent starts with one id exactly one succeeds.
         """
         name = self._resolve(orchestration_function_name)
-        return await self._verbs.start(name, instance_id, self._encode(client_input), version)
+        return await self._verbs.start(name, instance_id, self._codec.encode(client_input), version)
 
     async def raise_event(
         self,
@@ -120,7 +120,7 @@ class OrchestrationClient:
         """
         self._check_hub(task_hub_name)
         try:
-            await self._verbs.raise_event(instance_id, event_name, self._encode(event_data))
+            await self._verbs.raise_event(instance_id, event_name, self._codec.encode(event_data))
         except InstanceNotFoundError as err:
             raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
         except InstanceStateError as err:
@@ -247,25 +247,17 @@ class OrchestrationClient:
         deadline = math.inf if timeout is None else loop.time() + timeout
         while True:
             remaining = deadline - loop.time()
-            # Listen before reading: a change between the two would go unnoticed the other way round.
-            change = asyncio.ensure_future(
-                self._store.wait_for_change(instance_id, min(max(remaining, 0.0), _LOOK_AGAIN))
-            )
-            try:
-                record = await self._store.get_instance(instance_id)
-                if record is None:
-                    raise InstanceNotFoundError(instance_id)
-                if record.runtime_status.is_terminal:
-                    return DurableOrchestrationStatus.from_record(record)
-                if remaining <= 0:
-                    raise TimeoutError(
-                        f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
-                        f"{timeout:g} s; wait longer, or look at its history"
-                    )
-                await change
-            finally:
-                change.cancel()
-                await asyncio.gather(change, return_exceptions=True)
+            record = await self._store.get_instance(instance_id)
+            if record is None:
+                raise InstanceNotFoundError(instance_id)
+            if record.runtime_status.is_terminal:
+                return DurableOrchestrationStatus.from_record(record)
+            if remaining <= 0:
+                raise TimeoutError(
+                    f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
+                    f"{timeout:g} s; wait longer, or look at its history"
+                )
+            await self._store.wait_for_change(instance_id, min(remaining, _LOOK_AGAIN), until_ended=True)
 
     async def get_dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """What could not be processed, with payload and reason, the most recent first."""
@@ -318,9 +310,6 @@ class OrchestrationClient:
         if self._use_forwarded_host:
             origin = forwarded_origin(getattr(request, "headers", {})) or origin
         return {key: value if key == "id" else with_origin(value, origin) for key, value in payload.items()}
-
-    def _encode(self, value: Any) -> str | None:
-        return None if value is None else self._codec.encode(value)
 
     def _check_hub(self, task_hub_name: str | None) -> None:
         if task_hub_name and task_hub_name.casefold() != self._hub_name.casefold():

@@ -16,21 +16,26 @@ current_activity: ContextVar[WorkItem] = ContextVar("current_activity")
 """The call that is being run. Set in the activity's own context, so it follows the code across awaits."""
 
 
+_FIELDS = ("instance_id", "orchestrator", "activity", "task_id", "attempt")
+
+
 class ActivityLogFilter(logging.Filter):
     """Put `instance_id`, `orchestrator`, `activity`, `task_id` and `attempt` on every record.
 
     Add it to a handler, not to a logger (filters of loggers do not see what their children log). The fields are
-    empty outside activities, so that a format string may always name them.
+    empty outside activities (or what the record has already), so that a format string may always name them.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Never drops a record."""
         item = current_activity.get(None)
-        if item is None:
-            record.instance_id = record.orchestrator = record.activity = record.task_id = record.attempt = ""
-        else:
+        if item is not None:
             record.instance_id, record.orchestrator, record.activity = item.instance_id, item.orchestrator, item.name
             record.task_id, record.attempt = item.task_id, item.attempt
+            return True
+        for name in _FIELDS:  # a replay-safe logger has filled some
+            if not hasattr(record, name):
+                setattr(record, name, "")
         return True
 
 

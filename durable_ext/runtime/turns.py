@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -53,7 +54,10 @@ class TurnBrokenError(DurableError):
 
 
 class Turns:
-    """Runs turns. `claim` grants slots for activities that are to run here as soon as the turn is committed."""
+    """Runs turns. `claim` grants slots for activities that are to run here as soon as the turn is committed.
+
+    At most `max_concurrent` orchestrators are being read and run at a time.
+    """
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class Turns:
         clock: Callable[[], datetime],
         claim: Callable[[int], int],
         activities: Activities,
+        max_concurrent: int,
     ) -> None:
         self._store, self._orchestrators, self._codec, self._options = store, registry.orchestrators, codec, options
+        self._slots = asyncio.Semaphore(max_concurrent)
         self._clock, self._claim, self._activities = clock, claim, activities
 
     async def run(self, resident: Resident, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
@@ -76,14 +82,16 @@ class Turns:
         """
         if resident.deaths:
             resident.forget()  # a verdict needs the history, and must not rest on anything half known
-        opening = await self._store.begin(resident.instance_id, resident.version, deliveries)
-        if not opening.deliveries:
-            return ()
-        now = self._clock()
-        try:
-            admission, turn, letters = self._compute(resident, opening, now)
-        except (Exception, SystemExit) as error:
-            raise TurnBrokenError(error) from error
+        # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
+        async with self._slots:
+            opening = await self._store.begin(resident.instance_id, resident.version, deliveries)
+            if not opening.deliveries:
+                return ()
+            now = self._clock()
+            try:
+                admission, turn, letters = self._compute(resident, opening, now)
+            except (Exception, SystemExit) as error:
+                raise TurnBrokenError(error) from error
         for drop in admission.drops:
             log_drop(resident.instance_id, resident.standing.name, drop)
         consumed = [each.receipt for each in opening.deliveries]

@@ -48,6 +48,9 @@ MAX_CONFLICTS = 5
 SWEEP_INTERVAL = 5.0
 """Seconds between two sweeps."""
 
+TURNS_IN_FLIGHT = 256
+"""Turns begun and not yet committed, at most. Most of them wait for the store, which commits many at once."""
+
 BUFFERED_INSTANCES = 2_000
 """With this many instances waiting for a turn, nothing more is received."""
 
@@ -76,7 +79,6 @@ class Worker:
     ) -> None:
         self._store, self._registry, self._settings, self._codec = store, registry, settings, codec
         self._options, self._clock = options, clock
-        self._max_turns = settings.max_concurrent_orchestrator_functions
         self._residents = Residents(warm_instances, settings.extended_session_idle_timeout_in_seconds)
         self._due: deque[Resident] = deque()
         self._suspects: deque[Resident] = deque()
@@ -106,7 +108,14 @@ class Worker:
         )
         self._fetcher = Fetcher(self._store, self._activities)
         self._turns = Turns(
-            self._store, self._registry, self._codec, self._options, self._clock, self._claim, self._activities
+            self._store,
+            self._registry,
+            self._codec,
+            self._options,
+            self._clock,
+            self._claim,
+            self._activities,
+            self._settings.max_concurrent_orchestrator_functions,
         )
         self._services = [
             self._loop.create_task(self._receive(), name="durable: receive messages"),
@@ -269,7 +278,7 @@ class Worker:
         self._start_runner()
 
     def _start_runner(self) -> None:
-        if self._is_quiet or self._is_stopping or len(self._runners) >= self._max_turns:
+        if self._is_quiet or self._is_stopping or len(self._runners) >= TURNS_IN_FLIGHT:
             return
         runner = self._loop.create_task(self._run(), name="durable: turns")
         self._runners.add(runner)

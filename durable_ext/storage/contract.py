@@ -83,7 +83,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 class StatusChange(msgspec.Struct, frozen=True, kw_only=True):
     """The status row as of this commit. `started` is given when the commit holds an ExecutionStarted.
 
-    An UNSET `custom_status` leaves the row's as it is, or empty where `started` begins a new line.
+    An UNSET `custom_status` leaves the row's as it is, or empty where `started` begins a new line (has another
+    `start_id`). The row's creation time is that of the first start of the line.
     """
 
     runtime_status: OrchestrationRuntimeStatus
@@ -172,7 +173,10 @@ class ClientStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted and let go. Deliveries not consumed come again at the next open."""
+        """Finish what was accepted and let go. Deliveries not consumed come again at the next open.
+
+        Whoever still waits in `receive` or `receive_work` gets a `StoreError`. Closing twice is no matter.
+        """
         ...
 
     async def create_instance(
@@ -203,8 +207,9 @@ class ClientStore(Protocol):
         ...
 
     async def list_instances(self, query: InstanceQuery) -> InstancePage:
-        """One page of instances, ordered by id.
+        """One page of instances, ordered by the code points of their ids.
 
+        The prefix is compared exactly, the name without regard to the case of ASCII letters.
         Entities (ids that begin with "@") are left out unless the prefix begins with "@". Tokens are printable ASCII;
         one that this store did not give raises ValueError.
         """
@@ -214,12 +219,19 @@ class ClientStore(Protocol):
         """The committed history of the current execution; empty if unknown or not begun."""
         ...
 
-    async def wait_for_change(self, instance_id: str, timeout: float) -> None:
-        """Return once the status row of this instance may have changed, or after `timeout` seconds."""
+    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
+        """Return once the status row may have changed since this object's last `get_instance` of the instance.
+
+        With `until_ended` only its end, or its removal, counts. Returns after `timeout` seconds in any case; too
+        early is allowed, so read again.
+        """
         ...
 
     async def purge(self, instance_ids: Collection[str]) -> int:
-        """Remove those of the instances that exist and have ended, with everything they own; return how many."""
+        """Remove those of the instances that exist and have ended, with everything they own; return how many.
+
+        Dead letters stay: they are kept for people, not for the instance.
+        """
         ...
 
     async def purge_matching(self, query: InstanceQuery) -> int:
@@ -255,7 +267,8 @@ class Store(ClientStore, Protocol):
 
         With `known` None the snapshot is always read. Otherwise it may be left out: optimism that `commit` checks.
         A store whose deliveries can come again after a commit consumed them leaves those out of the answer, having
-        seen to it that whatever followed from them is durable.
+        seen to it that whatever followed from them is durable. Left out too are messages that went with an instance
+        purged or replaced since they were delivered. A delivery whose receipt is a `WorkReceipt` is passed on.
         """
         ...
 
@@ -264,7 +277,10 @@ class Store(ClientStore, Protocol):
         ...
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
-        """Deliver these again, after `delay` seconds."""
+        """Deliver these again, after `delay` seconds, in the order they had among themselves.
+
+        Messages stored later may overtake them.
+        """
         ...
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
@@ -272,7 +288,10 @@ class Store(ClientStore, Protocol):
         ...
 
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
-        """Turn a work item into a stored message with its outcome, for whoever runs the instance."""
+        """Turn a work item into a stored message with its outcome, for whoever runs the instance.
+
+        Does nothing if the store knows that the work item is gone: nobody waits for the outcome then.
+        """
         ...
 
     async def give_back_work(self, items: Sequence[WorkItem]) -> None:

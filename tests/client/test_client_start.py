@@ -54,10 +54,10 @@ async def test_an_input_is_encoded_exactly_once(client: OrchestrationClient, val
     assert (await client.get_status(instance_id)).input_ == value
 
 
-async def test_no_input_is_stored_as_none(store: Store, client: OrchestrationClient) -> None:
+async def test_no_input_is_stored_as_json_null(store: Store, client: OrchestrationClient) -> None:
     record = await store.get_instance(await client.start_new("HelloWorld"))
     assert record is not None
-    assert record.input is None
+    assert record.input == "null"
 
 
 async def test_an_input_that_is_not_serialisable_starts_nothing(store: Store, client: OrchestrationClient) -> None:

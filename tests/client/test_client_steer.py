@@ -149,7 +149,7 @@ async def test_an_event_for_an_id_that_starts_later_is_not_kept(client: Orchestr
 
 
 @pytest.mark.parametrize(
-    ("data", "stored"), [(None, None), (0, "0"), (False, "false"), ("x", '"x"'), ('"x"', '"\\"x\\""'), ({}, "{}")]
+    ("data", "stored"), [(None, "null"), (0, "0"), (False, "false"), ("x", '"x"'), ('"x"', '"\\"x\\""'), ({}, "{}")]
 )
 async def test_event_data_is_encoded_exactly_once(
     client: OrchestrationClient, stage: Any, data: object, stored: str | None

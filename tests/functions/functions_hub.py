@@ -49,7 +49,7 @@ class Rows:
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         return self.rows.get(instance_id)
 
-    async def wait_for_change(self, instance_id: str, timeout: float) -> None:
+    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
         await asyncio.sleep(0)
 
     def end(self, instance_id: str, status: OrchestrationRuntimeStatus, output: str | None = None) -> None:

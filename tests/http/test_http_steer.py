@@ -72,7 +72,7 @@ class TestRaiseEvent:
         first, second = await news(stage, "one")
         assert isinstance(first, EventRaised)
         assert (first.name, first.input) == ("a/b ä", '{"n":[1,2,3]}')
-        assert (second.name, second.input) == ("empty", None)
+        assert (second.name, second.input) == ("empty", "null")
 
     @pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}, {"Content-Type": "application/jsonp"}])
     async def test_another_media_type_is_400(self, call: Any, stage: Any, headers: dict[str, str]) -> None:

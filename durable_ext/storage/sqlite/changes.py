@@ -20,47 +20,51 @@ class Changes:
     def __init__(self) -> None:
         self._count = 0
         self._changed: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
         self._read: dict[str, int] = {}
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[None], bool]] = {}  # with: until it has ended?
 
     def reads(self, instance_id: str) -> None:
         """Somebody is about to read the status row."""
         _remember(self._read, instance_id, self._count)
 
-    def happened(self, instance_id: str) -> None:
+    def happened(self, instance_id: str, *, is_end: bool) -> None:
         """The status row was written or removed."""
         self._count += 1
         _remember(self._changed, instance_id, self._count)
-        for future in self._waiting.pop(instance_id, ()):
-            _wake(future)
+        if is_end:
+            _remember(self._ended, instance_id, self._count)
+        for future, until_ended in self._waiting.get(instance_id, {}).items():
+            if is_end or not until_ended:
+                _wake(future)
 
     def may_have_happened(self) -> None:
         """Any status row may have been written: wake everybody."""
         self._count += 1
         self._changed = dict.fromkeys(self._read, self._count)
+        self._ended = dict.fromkeys(self._read, self._count)
         for futures in self._waiting.values():
             for future in futures:
                 _wake(future)
-        self._waiting.clear()
 
-    async def wait(self, instance_id: str, timeout: float) -> None:
+    async def wait(self, instance_id: str, timeout: float, *, until_ended: bool) -> None:
         """Return when the status row has changed since it was last read, or after the timeout."""
-        if self._changed.get(instance_id, 0) > self._read.get(instance_id, self._count):
+        changed = self._ended if until_ended else self._changed
+        if changed.get(instance_id, 0) > self._read.get(instance_id, self._count):
             self.reads(instance_id)  # tell it once
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(instance_id, set()).add(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.setdefault(instance_id, {})[future] = until_ended
+        alarm = loop.call_later(timeout, _wake, future)
         try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            pass
+            await future
         finally:
-            waiting = self._waiting.get(instance_id)
-            if waiting is not None:
-                waiting.discard(future)
-                if not waiting:
-                    del self._waiting[instance_id]
+            alarm.cancel()
+            waiting = self._waiting[instance_id]
+            del waiting[future]
+            if not waiting:
+                del self._waiting[instance_id]
 
 
 def _remember(numbers: dict[str, int], instance_id: str, number: int) -> None:

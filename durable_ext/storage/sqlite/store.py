@@ -147,7 +147,7 @@ class SqliteStore:
         )
 
     def _on_created(self, instance_id: str, created: statements.Created) -> None:
-        self._changes.happened(instance_id)
+        self._changes.happened(instance_id, is_end=False)
         if self._inbox is not None:
             self._fresh[instance_id] = created.version
             if len(self._fresh) > FRESH:
@@ -178,10 +178,10 @@ class SqliteStore:
         """See `ClientStore.read_history`."""
         return await self._read(partial(queries.read_history, instance_id=instance_id))
 
-    async def wait_for_change(self, instance_id: str, timeout: float) -> None:
-        """See `ClientStore.wait_for_change`. A change since the last `get_instance` of this store counts."""
+    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
+        """See `ClientStore.wait_for_change`."""
         self._check_open()
-        await self._changes.wait(instance_id, timeout)
+        await self._changes.wait(instance_id, timeout, until_ended=until_ended)
 
     async def purge(self, instance_ids: Collection[str]) -> int:
         """See `ClientStore.purge`."""
@@ -206,7 +206,7 @@ class SqliteStore:
     def _on_purged(self, purged: statements.Purged) -> None:
         for instance_id in purged.instance_ids:
             self._fresh.pop(instance_id, None)
-            self._changes.happened(instance_id)
+            self._changes.happened(instance_id, is_end=True)
         if self._inbox is not None:
             self._inbox.gone(purged.removed)
 
@@ -261,7 +261,7 @@ class SqliteStore:
     def _on_committed(self, turn: statements.Turn, committed: statements.Committed) -> None:
         inbox, workload = self._hosted_inbox(), self._hosted_workload()
         if turn.status is not None:
-            self._changes.happened(turn.instance_id)
+            self._changes.happened(turn.instance_id, is_end=turn.status.runtime_status.is_terminal)
         if turn.consumed_messages:
             inbox.gone(turn.consumed_messages)
         if committed.forgave_deaths:
