@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import sqlite3
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ _PLAIN = (
     "instance_id, execution_id, name, runtime_status, created_at, updated_at, version, parent_instance_id, tags, "
     "custom_status, output"
 )
+_TOKEN = b"after:"
 _tags = msgspec.json.Decoder(dict[str, str])
 
 
@@ -190,11 +190,14 @@ def _record(row: tuple[Any, ...]) -> InstanceRecord:
 
 
 def _encode_token(instance_id: str) -> str:
-    return base64.urlsafe_b64encode(instance_id.encode()).decode()
+    return base64.urlsafe_b64encode(_TOKEN + instance_id.encode()).decode()
 
 
 def _decode_token(token: str) -> str:
     try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError) as error:
+        decoded = base64.b64decode(token, altchars=b"-_", validate=True)
+        if not decoded.startswith(_TOKEN):
+            raise ValueError("not one of ours")
+        return decoded.removeprefix(_TOKEN).decode()
+    except ValueError as error:
         raise ValueError(f"{token!r} is not a continuation token; pass on the one of the page before") from error

@@ -95,20 +95,20 @@ class Writer:
         self._queue: SimpleQueue[_Operation[Any] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Future[None] | None = None
+        self._is_stopping = False
 
     async def start(self) -> None:
         """Connect. Raises what `connect` raises."""
-        self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[None] = loop.create_future()
         # A daemon: a process that forgets to close the store may still exit. Nothing acknowledged is lost by that.
-        threading.Thread(
-            target=self._main, args=(self._loop, opened), name="durable-sqlite-writer", daemon=True
-        ).start()
+        threading.Thread(target=self._main, args=(loop, opened), name="durable-sqlite-writer", daemon=True).start()
         await opened
+        self._loop, self._stopped = loop, loop.create_future()
 
     def submit(self, run: Callable[[Transaction], T], settle: Callable[[T], None] | None = None) -> asyncio.Future[T]:
         """Queue an operation. It is carried out even if the future is cancelled."""
-        if self._loop is None or self._stopped is not None:
+        if self._loop is None or self._is_stopping:
             raise StoreError(f"the store on {self._name} is not open")
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Operation(run, settle, future))
@@ -116,10 +116,10 @@ class Writer:
 
     async def stop(self) -> None:
         """Finish everything queued, then disconnect."""
-        if self._loop is None:
-            return
         if self._stopped is None:
-            self._stopped = self._loop.create_future()
+            return
+        if not self._is_stopping:
+            self._is_stopping = True
             self._queue.put(None)
         await asyncio.shield(self._stopped)
 
@@ -158,7 +158,13 @@ class Writer:
             _call(loop, self._on_stopped)
 
     def _on_stopped(self) -> None:
-        if self._stopped is not None:
+        # Not asked to stop means a bug ended the thread: whoever waits must hear of it, and nobody may queue more.
+        self._is_stopping = True
+        while not self._queue.empty():
+            operation = self._queue.get_nowait()
+            if operation is not None and not operation.future.done():
+                operation.future.set_exception(StoreError(f"the writer of {self._name} has stopped"))
+        if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
     def _serve(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
