@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 import msgspec
 
 from benchmarks.bench import Result
 from benchmarks.workloads import WORKLOADS
+from durable_ext.host.run import SWITCH_INTERVAL
 
 
 async def _measure(store: str, names: list[str], *, as_json: bool) -> None:
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="all of them by default")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     chosen = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     asyncio.run(_measure(chosen.store, chosen.workload or list(WORKLOADS), as_json=chosen.json))
 
 

@@ -249,22 +249,40 @@ class StoreSchemaError(StoreError):
         self.path, self.found, self.supported = path, found, tuple(supported)
 
 
+_MAX_CAUSES = 50
+
+
 def describe(error: BaseException, stack_trace: str | None = None) -> FailureDetails:
     """Turn an exception, with what caused it, into `FailureDetails`.
 
-    Causes are followed as Python prints them: `__cause__`, else `__context__` unless suppressed.
+    Causes are followed as Python prints them: `__cause__`, else `__context__` unless suppressed; each error once.
     """
-    if isinstance(error, TaskFailedError):
-        inner: FailureDetails | None = error.details
-    else:
-        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-        inner = describe(cause) if cause is not None and cause is not error else None
-    return FailureDetails(
-        error_type=type(error).__name__,
-        error_message=str(error),
-        stack_trace=stack_trace,
-        inner_failure=inner,
-    )
+    chain: list[BaseException] = []
+    inner: FailureDetails | None = None
+    each: BaseException | None = error
+    while each is not None and each not in chain and len(chain) <= _MAX_CAUSES:
+        chain.append(each)
+        if isinstance(each, TaskFailedError):
+            inner = each.details
+            break
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    for each in reversed(chain):
+        inner = FailureDetails(
+            error_type=type(each).__name__,
+            error_message=text_of(each),
+            stack_trace=stack_trace if each is error else None,
+            inner_failure=inner,
+        )
+    assert inner is not None
+    return inner
+
+
+def text_of(error: BaseException) -> str:
+    """The error's text, also of errors that cannot tell it."""
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"<no text: str() of this {type(error).__name__} raised {type(problem).__name__}>"
 
 
 def details_json(failure: FailureDetails) -> str:

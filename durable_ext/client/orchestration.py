@@ -245,19 +245,20 @@ class OrchestrationClient:
         """
         loop = asyncio.get_running_loop()
         deadline = math.inf if timeout is None else loop.time() + timeout
-        while True:
-            remaining = deadline - loop.time()
-            record = await self._store.get_instance(instance_id)
-            if record is None:
-                raise InstanceNotFoundError(instance_id)
-            if record.runtime_status.is_terminal:
-                return DurableOrchestrationStatus.from_record(record)
-            if remaining <= 0:
-                raise TimeoutError(
-                    f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
-                    f"{timeout:g} s; wait longer, or look at its history"
-                )
-            await self._store.wait_for_change(instance_id, min(remaining, _LOOK_AGAIN), until_ended=True)
+        with self._store.watch(instance_id, until_ended=True) as watch:
+            while True:
+                remaining = deadline - loop.time()
+                record = await self._store.get_instance(instance_id)
+                if record is None:
+                    raise InstanceNotFoundError(instance_id)
+                if record.runtime_status.is_terminal:
+                    return DurableOrchestrationStatus.from_record(record)
+                if remaining <= 0:
+                    raise TimeoutError(
+                        f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
+                        f"{timeout:g} s; wait longer, or look at its history"
+                    )
+                await watch.changed(min(remaining, _LOOK_AGAIN))
 
     async def get_dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """What could not be processed, with payload and reason, the most recent first."""

@@ -66,7 +66,7 @@ class CoroutineDriver:
     """A coroutine on the deterministic loop."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], loop: DeterministicLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._coroutine = coroutine
         self._main = loop.create_task(coroutine)
         self.done = False
@@ -78,7 +78,7 @@ class CoroutineDriver:
         if self.done:
             return
         try:
-            self._loop.run_until_idle(_MAX_CALLBACKS)
+            self.loop.run_until_idle(_MAX_CALLBACKS)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit: asyncio lets it through, whichever task raised it
@@ -91,7 +91,7 @@ class CoroutineDriver:
             else:
                 self.error = self._main.exception()
                 self.value = self._main.result() if self.error is None else None
-        elif self._loop.is_busy:
+        elif self.loop.is_busy:
             self.done, self.error = (
                 True,
                 OrchestratorCodeError(
@@ -110,21 +110,21 @@ class CoroutineDriver:
 
     def close(self) -> None:
         """See `engine.drivers.Driver`. Cancels first, so that `finally` and `async with` run; then closes the rest."""
-        open_tasks = list(self._loop.tasks)
+        open_tasks = list(self.loop.tasks)
         for task in open_tasks:
             task.cancel()
         self._drain()
-        for agen in self._loop.agens:
-            self._loop.create_task(agen.aclose())
+        for agen in self.loop.agens:
+            self.loop.create_task(agen.aclose())
         self._drain()
-        for task in [*self._loop.tasks]:
+        for task in [*self.loop.tasks]:
             _close_coroutine(task.get_coro())
-        self._loop.tasks.clear()
-        self._loop.agens.clear()
+        self.loop.tasks.clear()
+        self.loop.agens.clear()
 
     def _drain(self) -> None:
         try:
-            self._loop.run_until_idle(_CLOSING_CALLBACKS)
+            self.loop.run_until_idle(_CLOSING_CALLBACKS)
         except KeyboardInterrupt:
             raise
         except BaseException:

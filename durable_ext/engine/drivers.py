@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks
 from durable_ext.engine.execution import Execution
-from durable_ext.engine.loop import DeterministicLoop
+from durable_ext.engine.loop import MAX_CORRECTIONS, DeterministicLoop
 from durable_ext.engine.tasks import TaskBase, TaskState, TimerTask, WhenAllTask, WhenAnyTask
 from durable_ext.errors import OrchestratorCodeError
 
@@ -102,9 +102,7 @@ class GeneratorDriver:
                     yielded = generator.throw(waiting.result.with_traceback(None))
                 else:
                     yielded = generator.send(waiting.result)
-                while not isinstance(yielded, TaskBase):
-                    yielded = generator.throw(OrchestratorCodeError(_not_a_task(yielded)))
-                waiting = yielded
+                waiting = yielded if isinstance(yielded, TaskBase) else self._insist_on_a_task(yielded)
             self._waiting = waiting
         except StopIteration as stop:
             self.done, self.value = True, stop.value
@@ -112,6 +110,15 @@ class GeneratorDriver:
             raise
         except BaseException as error:
             self.done, self.error = True, error
+
+    def _insist_on_a_task(self, yielded: object) -> TaskBase:
+        """Raise at the `yield`. Code that swallows the error and does it again and again is ended by it."""
+        for _ in range(MAX_CORRECTIONS):
+            error = OrchestratorCodeError(_not_a_task(yielded))
+            yielded = self._generator.throw(error)
+            if isinstance(yielded, TaskBase):
+                return yielded
+        raise error
 
     def position(self) -> str | None:
         """See `Driver`."""
@@ -146,11 +153,13 @@ def _not_a_task(yielded: object) -> str:
     return f"the orchestrator yielded {yielded!r} (a {type(yielded).__name__}), which is not a durable task: {instead}"
 
 
-def start(function: Callable[[Any], Any], context: Any, execution: Execution, loop: DeterministicLoop | None) -> Driver:
-    """Call the orchestrator function and find out how it is written. Call inside the `World` of `loop`.
-
-    `loop` may be None for generator functions only.
-    """
+def start(
+    function: Callable[[Any], Any],
+    context: Any,
+    execution: Execution,
+    make_loop: Callable[[Execution], DeterministicLoop],
+) -> Driver:
+    """Call the orchestrator function and find out by what it returns how it is written."""
     execution.factory = GENERATOR_TASKS
     try:
         made = function(context)
@@ -161,7 +170,7 @@ def start(function: Callable[[Any], Any], context: Any, execution: Execution, lo
     if inspect.isgenerator(made):
         return GeneratorDriver(made)
     if inspect.iscoroutine(made):
-        assert loop is not None
+        loop = make_loop(execution)
         execution.factory = CoroutineTasks(loop)
         return CoroutineDriver(made, loop)
     if inspect.isasyncgen(made):

@@ -26,6 +26,9 @@ _INSTEAD = {
     "add_signal_handler": "signals do not replay; wait for an external event",
     "set_task_factory": "task scheduling is the engine's",
 }
+MAX_CORRECTIONS = 100
+"""How often in a row code is told that it waits for something that cannot be waited for, before it is ended."""
+
 _HASH_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads consecutive numbers over a hash table
 _HASH_MASK = (1 << 61) - 1
 
@@ -122,14 +125,17 @@ class _Guarded(Coroutine[Any, Any, Any]):
         return awaiting
 
     def _checked(self, awaited: Any) -> Any:
-        while awaited is not None and getattr(awaited, "_loop", None) is not self._loop:
-            awaited = self._coroutine.throw(
-                OrchestratorCodeError(
-                    f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
-                    f"can be replayed. Anything else: {_IN_ACTIVITY}"
-                )
+        if awaited is None or getattr(awaited, "_loop", None) is self._loop:
+            return awaited
+        for _ in range(MAX_CORRECTIONS):
+            error = OrchestratorCodeError(
+                f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
+                f"can be replayed. Anything else: {_IN_ACTIVITY}"
             )
-        return awaited
+            awaited = self._coroutine.throw(error)
+            if awaited is None or getattr(awaited, "_loop", None) is self._loop:
+                return awaited
+        raise error
 
 
 class Timers(Protocol):
@@ -232,6 +238,11 @@ class DeterministicLoop(RefusingLoop):
         **_: Any,
     ) -> _Task:
         """A task of this loop. Unnamed ones are numbered per instance."""
+        if not asyncio.iscoroutine(coro):
+            raise TypeError(
+                f"a coroutine was expected, got {coro!r}. "
+                f"A durable call is under way once it is made: await it, or pass it to asyncio.gather"
+            )
         self._tasks_made += 1
         task = _Task(_Guarded(coro, self), loop=self, name=str(name or f"Task-{self._tasks_made}"), context=context)
         self.tasks[task] = None

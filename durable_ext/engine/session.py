@@ -6,7 +6,6 @@ Both take the events one at a time, with user code idle after each, so that how 
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from durable_ext.engine.execution import Continuation, Execution, describe_site
 from durable_ext.engine.loop import REFUSING, DeterministicLoop, World, durable_loop
 from durable_ext.engine.rewind import Reading, Reread, culprits, read, take_back
 from durable_ext.engine.turn import EngineOptions, Turn
-from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe
+from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
 from durable_ext.history import (
     EventRaised,
     EventSent,
@@ -83,6 +82,7 @@ class Session:
         self._world = World(REFUSING)
         self._now = datetime.min.replace(tzinfo=UTC)
         self._held: list[HistoryEvent] | None = None  # what arrived since the suspension; None: not suspended
+        self._answered: set[int] = set()  # the calls whose outcomes are among the held
         self._suspended_for: str | None = None
         self._unfed: deque[HistoryEvent] = deque()  # held back still when the code came to its end
         self._end: ExecutionCompleted | None = None
@@ -137,9 +137,7 @@ class Session:
         task_id = outcome_task_id(event)
         if task_id is None:
             return True
-        if self.started is None or task_id not in self._execution.open:
-            return False
-        return self._held is None or all(outcome_task_id(held) != task_id for held in self._held)
+        return self.started is not None and task_id in self._execution.open and task_id not in self._answered
 
     # --- replay ---------------------------------------------------------------------------------------
 
@@ -175,15 +173,15 @@ class Session:
         execution = Execution(started, self._now, self._codec, self._options)
         execution.replaying = replaying
         self.started, self._execution = started, execution
-        # A generator function never needs a loop; anything else may turn out to be a coroutine.
-        loop = None if inspect.isgeneratorfunction(self._function) else _durable_loop(execution)
-        self._world = World(loop or REFUSING)
-        self._world.run(self._start, loop)
+        self._world = World(REFUSING)
+        self._world.run(self._call)
+        if isinstance(self._driver, CoroutineDriver):
+            self._world = World(self._driver.loop)
+        self._world.run(self._driver.run)
 
-    def _start(self, loop: DeterministicLoop | None) -> None:
+    def _call(self) -> None:
         context = DurableOrchestrationContext(self._execution, self._input_type)
-        self._driver = start(self._function, context, self._execution, loop)
-        self._driver.run()
+        self._driver = start(self._function, context, self._execution, _durable_loop)
 
     # --- feeding recorded events ----------------------------------------------------------------------
 
@@ -235,6 +233,8 @@ class Session:
             _ARRIVALS[type(event)](self, event)
         else:
             self._held.append(event)
+            if (task_id := outcome_task_id(event)) is not None:
+                self._answered.add(task_id)
 
     def _suspended(self, event: ExecutionSuspended) -> None:
         if self._held is None:
@@ -243,6 +243,7 @@ class Session:
 
     def _resumed(self, event: ExecutionResumed) -> None:
         self._unfed, self._held = deque(self._held or ()), None
+        self._answered.clear()
         self._suspended_for = None
         while self._unfed and not self._driver.done:
             each = self._unfed.popleft()
@@ -411,7 +412,7 @@ class Session:
 
     def _fail(self, turn: _Turn, error: BaseException) -> None:
         name = self._execution.started.name
-        text = f"Orchestrator function '{name}' failed: {str(error) or type(error)}"
+        text = f"Orchestrator function '{name}' failed: {text_of(error) or type(error)}"
         self._finish(turn, _S.Failed, text, describe(error, user_traceback(error)))
 
     def _end_broken(self, turn: _Turn, error: NonDeterminismError) -> None:

@@ -22,6 +22,10 @@ from durable_ext.runtime.logs import ActivityLogFilter
 AT_ONCE = 130
 """Exit code after a second signal: the shell's for an interrupted program."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds a thread may keep the interpreter while another wants it. A commit gives it up at every statement, and with
+Python's 5 ms would wait that long for each of them whenever the event loop is busy."""
+
 _STRAGGLERS = 1.0
 """Seconds that threads still inside user functions get once everything else has stopped."""
 
@@ -29,6 +33,7 @@ _STRAGGLERS = 1.0
 def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, verbose: bool) -> int:
     """Run the app until a signal says stop; return the exit code. A second signal stops at once; nothing is lost."""
     set_up_logging(verbose=verbose)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
     host = LocalHost(app_dir, port=port, storage=storage, bind=bind)
     if host.app_dir.is_dir():

@@ -32,6 +32,7 @@ All methods are coroutines unless they say otherwise, and are called on the even
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -165,6 +166,17 @@ class InstancePage(msgspec.Struct, frozen=True, kw_only=True):
     continuation_token: str | None = None
 
 
+class Watch(Protocol):
+    """Somebody's interest in one instance."""
+
+    async def changed(self, timeout: float) -> None:
+        """Return once the status row may have changed since the watch began, or since this returned last.
+
+        Returns after `timeout` seconds in any case; too early is allowed, so read again.
+        """
+        ...
+
+
 class ClientStore(Protocol):
     """What clients need. Safe to use beside a host, from another process."""
 
@@ -219,11 +231,10 @@ class ClientStore(Protocol):
         """The committed history of the current execution; empty if unknown or not begun."""
         ...
 
-    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
-        """Return once the status row may have changed since this object's last `get_instance` of the instance.
+    def watch(self, instance_id: str, *, until_ended: bool = False) -> AbstractContextManager[Watch]:
+        """Notice changes of an instance's status row from now on. Begin the watch, then read, then wait.
 
-        With `until_ended` only its end, or its removal, counts. Returns after `timeout` seconds in any case; too
-        early is allowed, so read again.
+        With `until_ended` only its end, or its removal, counts. Not a coroutine.
         """
         ...
 

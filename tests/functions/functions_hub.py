@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +51,11 @@ class Rows:
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         return self.rows.get(instance_id)
 
-    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
+    @contextmanager
+    def watch(self, instance_id: str, *, until_ended: bool = False) -> Iterator[Rows]:
+        yield self
+
+    async def changed(self, timeout: float) -> None:
         await asyncio.sleep(0)
 
     def end(self, instance_id: str, status: OrchestrationRuntimeStatus, output: str | None = None) -> None:

@@ -73,12 +73,13 @@ class App:
         await self.store.send(Message(instance_id=instance_id, event=event), accepted=accepted)
 
     async def until(self, instance_id: str, condition: Callable[[InstanceRecord], bool]) -> InstanceRecord:
-        async with asyncio.timeout(20):
-            while True:
-                record = await self.store.get_instance(instance_id)
-                if record is not None and condition(record):
-                    return record
-                await self.store.wait_for_change(instance_id, 1)
+        with self.store.watch(instance_id) as watch:
+            async with asyncio.timeout(20):
+                while True:
+                    record = await self.store.get_instance(instance_id)
+                    if record is not None and condition(record):
+                        return record
+                    await watch.changed(1)
 
     async def end(self, instance_id: str) -> InstanceRecord:
         return await self.until(instance_id, lambda record: record.runtime_status.is_terminal)

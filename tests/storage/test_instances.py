@@ -250,14 +250,19 @@ async def test_listing_without_payloads_leaves_inputs_out(store: Store) -> None:
     assert (lean.input, full.input) == (None, '"Tokyo"')
 
 
-# --- waiting -----------------------------------------------------------------------------------------
+# --- watching ----------------------------------------------------------------------------------------
+
+
+async def changed(store: Store, instance_id: str, *, timeout: float = 60, until_ended: bool = False) -> None:
+    with store.watch(instance_id, until_ended=until_ended) as watch:
+        await watch.changed(timeout)
 
 
 async def test_a_change_wakes_those_who_wait_for_this_instance(store: Store) -> None:
     started, version = await running(store)
     await running(store, "two")
-    waiting = asyncio.create_task(store.wait_for_change("one", 60))
-    other = asyncio.create_task(store.wait_for_change("two", 60))
+    waiting = asyncio.create_task(changed(store, "one"))
+    other = asyncio.create_task(changed(store, "two"))
     await asyncio.sleep(0)
     await store.commit(
         Commit(
@@ -275,20 +280,23 @@ async def test_a_change_wakes_those_who_wait_for_this_instance(store: Store) -> 
 
 async def test_a_change_between_reading_and_waiting_is_not_missed(store: Store) -> None:
     await create(store)
-    record = await store.get_instance("one")
-    assert record is not None
-    await store.commit(first_turn(start("one"), await version_of(store, "one")))
-    await soon(store.wait_for_change("one", 60))
+    with store.watch("one") as watch:
+        await store.commit(first_turn(start("one"), await version_of(store, "one")))
+        await soon(watch.changed(60))
+        waiting = asyncio.create_task(watch.changed(60))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
 
 
 async def test_waiting_for_a_start_and_for_a_purge(store: Store) -> None:
-    waiting = asyncio.create_task(store.wait_for_change("one", 60))
+    waiting = asyncio.create_task(changed(store, "one"))
     await asyncio.sleep(0)
     await finish(store)
     await soon(waiting)
 
     await store.get_instance("one")
-    waiting = asyncio.create_task(store.wait_for_change("one", 60))
+    waiting = asyncio.create_task(changed(store, "one"))
     await asyncio.sleep(0)
     await store.purge(["one"])
     await soon(waiting)
@@ -298,15 +306,15 @@ async def test_waiting_ends_with_the_timeout(store: Store) -> None:
     await create(store)
     await store.get_instance("one")
     before = datetime.now(UTC)
-    await soon(store.wait_for_change("one", 0.05))
+    await soon(changed(store, "one", timeout=0.05))
     assert datetime.now(UTC) - before >= timedelta(seconds=0.04)
 
 
 async def test_waiting_for_the_end_sleeps_through_the_rest(store: Store) -> None:
     started = await create(store)
     await store.get_instance("one")
-    waiting = asyncio.create_task(store.wait_for_change("one", 60, until_ended=True))
-    any_change = asyncio.create_task(store.wait_for_change("one", 60))
+    waiting = asyncio.create_task(changed(store, "one", until_ended=True))
+    any_change = asyncio.create_task(changed(store, "one"))
     await asyncio.sleep(0)
     version = await store.commit(first_turn(started, await version_of(store, "one")))
     await soon(any_change)
@@ -328,7 +336,7 @@ async def test_waiting_for_the_end_sleeps_through_the_rest(store: Store) -> None
 async def test_cancelled_waiters_leave_nothing_behind(store: Store) -> None:
     await create(store)
     await store.get_instance("one")
-    waiting = [asyncio.create_task(store.wait_for_change("one", 60)) for _ in range(3)]
+    waiting = [asyncio.create_task(changed(store, "one")) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     await store.commit(first_turn(start("one"), await version_of(store, "one")))

@@ -319,18 +319,16 @@ async def test_a_client_hears_of_what_the_host_does(open_client: Opener, open_ho
     client, host = await open_client(), await open_host()
     await create(client)
     assert (await soon(host.receive()))[0].instance_id == "one"
-    await client.get_instance("one")
-    waiting = asyncio.create_task(client.wait_for_change("one", 60))
-    await asyncio.sleep(0)
-    await host.commit(
-        Commit(
-            instance_id="one",
-            execution_id="e",
-            version=await version_of(host, "one"),
-            events=turn(ended()),
+    with client.watch("one") as watch:
+        await host.commit(
+            Commit(
+                instance_id="one",
+                execution_id="e",
+                version=await version_of(host, "one"),
+                events=turn(ended()),
+            )
         )
-    )
-    await soon(waiting)
+        await soon(watch.changed(60))
     assert len(await client.read_history("one")) == 3
 
 

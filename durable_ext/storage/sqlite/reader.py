@@ -22,19 +22,18 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Carry out a query. Raises `StoreError`."""
+        """Carry out a query of one statement. Raises `StoreError`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, query)
+
+    async def run_as_one(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Carry out a query of several statements that are to see one state. Raises `StoreError`."""
+        return await self.run(lambda connection: _in_one_transaction(connection, query))
 
     def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             self._connection = self._connect()
         try:
-            # One transaction, so that several statements see one state.
-            self._connection.execute("BEGIN")
-            try:
-                return query(self._connection)
-            finally:
-                self._connection.execute("COMMIT")
+            return query(self._connection)
         except sqlite3.Error as error:
             raise StoreError(f"{self._name}: {error}") from error
 
@@ -47,3 +46,11 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _in_one_transaction(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN")
+    try:
+        return query(connection)
+    finally:
+        connection.execute("COMMIT")

@@ -141,7 +141,8 @@ def connect(path: str, *, synchronous: Synchronous, read_only: bool = False) -> 
         # The log keeps its default of 1,000 pages between checkpoints: a commit that overwrites a log used before is
         # a third faster on ext4 than one that makes the file longer. The limit shrinks it after a long read held it.
         connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA cache_size = -16000")
+        # In KiB. Readers keep little: what they ask for was written lately, and is in the writer's log.
+        connection.execute(f"PRAGMA cache_size = {-1_000 if read_only else -8_000}")
         connection.execute("PRAGMA temp_store = MEMORY")
         if read_only:
             connection.execute("PRAGMA query_only = ON")

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +26,7 @@ from durable_ext.storage.contract import (
     Opening,
     Snapshot,
     Version,
+    Watch,
 )
 from durable_ext.storage.sqlite import queries, statements
 from durable_ext.storage.sqlite.changes import Changes
@@ -167,7 +169,6 @@ class SqliteStore:
 
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         """See `ClientStore.get_instance`."""
-        self._changes.reads(instance_id)
         return await self._read(partial(queries.get_instance, instance_id=instance_id, with_payloads=with_payloads))
 
     async def list_instances(self, query: InstanceQuery) -> InstancePage:
@@ -178,10 +179,10 @@ class SqliteStore:
         """See `ClientStore.read_history`."""
         return await self._read(partial(queries.read_history, instance_id=instance_id))
 
-    async def wait_for_change(self, instance_id: str, timeout: float, *, until_ended: bool = False) -> None:
-        """See `ClientStore.wait_for_change`."""
+    def watch(self, instance_id: str, *, until_ended: bool = False) -> AbstractContextManager[Watch]:
+        """See `ClientStore.watch`."""
         self._check_open()
-        await self._changes.wait(instance_id, timeout, until_ended=until_ended)
+        return self._changes.watch(instance_id, until_ended=until_ended)
 
     async def purge(self, instance_ids: Collection[str]) -> int:
         """See `ClientStore.purge`."""
@@ -334,15 +335,15 @@ class SqliteStore:
             raise StoreError(f"the store on {self.path} is not open")
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._read_on(self._queries, query)
+        self._check_open()
+        if self._queries is not None:
+            return await self._queries.run(query)
+        return await self._writer.submit(lambda tx: query(tx.connection))
 
     async def _read_state(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._read_on(self._states, query)
-
-    async def _read_on(self, reader: Reader | None, query: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()
-        if reader is not None:
-            return await reader.run(query)
+        if self._states is not None:
+            return await self._states.run_as_one(query)
         return await self._writer.submit(lambda tx: query(tx.connection))
 
 
