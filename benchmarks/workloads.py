@@ -16,6 +16,7 @@ from benchmarks.bench import Engine, Result, check, engine, percentile
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.session import Session
 from durable_ext.engine.turn import EngineOptions
+from durable_ext.history import OrchestrationRuntimeStatus
 
 _TIMEOUT = 120.0
 
@@ -103,9 +104,17 @@ async def _start_waiting(bench: Engine, instances: int) -> list[str]:
     for _ in range(instances // 100):
         ids += await asyncio.gather(*(bench.client.start_new("collect_events", client_input=1) for _ in range(100)))
     for instance_id in ids:
-        while (await bench.client.get_status(instance_id)).runtime_status.value == "Pending":
-            await asyncio.sleep(0.01)
+        await _begun(bench, instance_id)
     return ids
+
+
+async def _begun(bench: Engine, instance_id: str) -> None:
+    with bench.store.watch(instance_id) as watch:
+        while True:
+            status = await bench.client.get_status(instance_id)
+            if status.runtime_status is not OrchestrationRuntimeStatus.Pending:
+                return
+            await watch.changed(1.0)
 
 
 async def _finish(bench: Engine, ids: list[str]) -> None:
