@@ -257,16 +257,16 @@ def describe(error: BaseException, stack_trace: str | None = None) -> FailureDet
 
     Causes are followed as Python prints them: `__cause__`, else `__context__` unless suppressed; each error once.
     """
-    chain: list[BaseException] = []
+    chain: dict[int, BaseException] = {}
     inner: FailureDetails | None = None
     each: BaseException | None = error
-    while each is not None and each not in chain and len(chain) <= _MAX_CAUSES:
-        chain.append(each)
+    while each is not None and id(each) not in chain and len(chain) <= _MAX_CAUSES:
+        chain[id(each)] = each
         if isinstance(each, TaskFailedError):
             inner = each.details
             break
         each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-    for each in reversed(chain):
+    for each in reversed(chain.values()):
         inner = FailureDetails(
             error_type=type(each).__name__,
             error_message=text_of(each),

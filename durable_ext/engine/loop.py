@@ -132,6 +132,8 @@ class _Guarded(Coroutine[Any, Any, Any]):
                 f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
                 f"can be replayed. Anything else: {_IN_ACTIVITY}"
             )
+            if getattr(awaited, "_asyncio_future_blocking", False):
+                awaited._asyncio_future_blocking = False  # or the next `await` of it raises without telling us
             awaited = self._coroutine.throw(error)
             if awaited is None or getattr(awaited, "_loop", None) is self._loop:
                 return awaited

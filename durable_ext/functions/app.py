@@ -48,6 +48,10 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
     `name.build().get_user_function()` has the plain function as `orchestrator_function` or `client_function`.
     """
 
+    def __init__(self, http_auth_level: AuthLevel | str = AuthLevel.FUNCTION) -> None:
+        # Accepted, as azure-functions-durable does: the level that counts is the app's.
+        super().__init__(auth_level=http_auth_level)  # type: ignore[no-untyped-call]  # it has no annotations
+
     def orchestration_trigger(
         self, context_name: str, orchestration: str | None = None, input_type: Any = None
     ) -> Decorator:
@@ -136,9 +140,6 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
 
 class DFApp(Blueprint, FunctionRegister):
     """A Function App with durable functions. A module has exactly one, under one name."""
-
-    def __init__(self, http_auth_level: AuthLevel | str = AuthLevel.FUNCTION) -> None:
-        super().__init__(auth_level=http_auth_level)
 
     def get_functions(self) -> list[Function]:
         """What a Functions host is told: the functions that are not durable, without durable bindings.
