@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -168,7 +170,36 @@ async def replay(store: str, *, rounds: int = 15) -> AsyncIterator[Result]:
                 )
 
 
+async def floor(store: str, *, commits: int) -> AsyncIterator[Result]:
+    """Bare SQLite on the same disk, six rows a commit, nothing else: what the other figures are to be held against."""
+    with tempfile.TemporaryDirectory(prefix="durable-bench-") as folder:
+        path = Path(folder) / "floor.db" if store == "sqlite" else ":memory:"
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, body TEXT)")
+        began = perf_counter()
+        for _ in range(commits):
+            connection.execute("BEGIN IMMEDIATE")
+            for _ in range(6):
+                connection.execute("INSERT INTO rows (body) VALUES (?)", ("x" * 100,))
+            connection.execute("COMMIT")
+        took = perf_counter() - began
+        check(connection.execute("SELECT count(*) FROM rows").fetchone(), (6 * commits,))
+        connection.close()
+    yield Result(
+        peer="sqlite3",
+        workload="floor",
+        metric="commits of six rows",
+        value=round(commits / took, 3),
+        unit="1/s",
+        n=commits,
+        setting={"store": store, "synchronous": "full" if store == "sqlite" else "none"},
+    )
+
+
 WORKLOADS: dict[str, Callable[[str], AsyncIterator[Result]]] = {
+    "floor": partial(floor, commits=1_000),
     "chain100": partial(chain, steps=100),
     "chain1000": partial(chain, steps=1_000),
     "fan1000": partial(fan, width=1_000),

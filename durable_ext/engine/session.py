@@ -186,17 +186,20 @@ class Session:
     # --- feeding recorded events ----------------------------------------------------------------------
 
     def _turn_started(self, event: OrchestratorStarted) -> None:
-        if self._has_unrecorded and not self._lenient:
-            action = next(iter(self._execution.pending.values()))
-            raise self._mismatch(action.action_id, "nothing", action)
         self._now = event.timestamp
         if self.started is not None:
             self._execution.now = event.timestamp
 
     def _turn_completed(self, event: OrchestratorCompleted) -> None:
-        # Only the next turn makes it an error: a call appended after everything recorded is a change that
-        # replays the same from here on, and is taken with the next turn.
+        # No error yet: calls appended after everything recorded are taken with the next turn, ahead of its news.
         self._has_unrecorded = bool(self._execution.pending)
+
+    def _check_unrecorded(self) -> None:
+        """The turn before left calls without a record; what arrives now must find them recorded."""
+        self._has_unrecorded = False
+        if self._execution.pending and not self._lenient:
+            action = next(iter(self._execution.pending.values()))
+            raise self._mismatch(action.action_id, "nothing", action)
 
     def _match(self, event: TaskScheduled | SubOrchestrationInstanceCreated | TimerCreated | EventSent) -> None:
         """A recorded action: the code must have asked for just that."""
@@ -215,6 +218,8 @@ class Session:
         driver, started = self._driver, self._execution.started
         if action is not None:
             requested, where = f"the code asked for {action}", describe_site(action.site)
+        elif driver.error is not None:
+            requested, where = f"the code raised {type(driver.error).__name__}: {text_of(driver.error)}", None
         elif driver.done:
             requested, where = "the code has come to its end without asking for it", None
         else:
@@ -229,6 +234,8 @@ class Session:
 
     def _arrived(self, event: HistoryEvent) -> None:
         """Something from outside: to the code, or kept while the instance is suspended."""
+        if self._has_unrecorded:
+            self._check_unrecorded()
         if self._held is None:
             _ARRIVALS[type(event)](self, event)
         else:
@@ -335,6 +342,9 @@ class Session:
         execution.replaying = False
         execution.now = self._now
         status_before = execution.custom_status
+        if self._has_unrecorded:
+            self._has_unrecorded = False
+            self._send_pending(turn)
         while events and not driver.done and self._end is None:
             event = events.popleft()
             if isinstance(event, ExecutionTerminated):
