@@ -22,7 +22,7 @@ from durable_ext.runtime.logs import ActivityLogFilter
 AT_ONCE = 130
 """Exit code after a second signal: the shell's for an interrupted program."""
 
-SWITCH_INTERVAL = 0.0005
+SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another wants it. A commit gives it up at every statement, and with
 Python's 5 ms would wait that long for each of them whenever the event loop is busy."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from time import monotonic
@@ -64,55 +65,50 @@ class Resident:
 
 
 class Residents:
-    """At most `limit` instances are kept warm between turns, the most recently used; none in motion is let go."""
+    """Instances with something to do, and at most `limit` that rest: warm until something arrives for them."""
 
     def __init__(self, limit: int, idle_after: float) -> None:
         self._limit, self._idle_after = limit, idle_after
-        self._by_id: dict[str, Resident] = {}  # the least recently used first
+        self._busy: dict[str, Resident] = {}
+        self._resting: OrderedDict[str, Resident] = OrderedDict()  # the least recently used first
 
     def __len__(self) -> int:
-        return len(self._by_id)
+        return len(self._busy) + len(self._resting)
 
     def __iter__(self) -> Iterator[Resident]:
-        return iter(list(self._by_id.values()))
+        return iter([*self._busy.values(), *self._resting.values()])
 
     def get(self, instance_id: str) -> Resident:
-        """The instance's place, made if need be."""
-        resident = self._by_id.get(instance_id)
+        """The instance's place, made if need be. It is busy from now on."""
+        resident = self._busy.get(instance_id)
         if resident is None:
-            resident = self._by_id[instance_id] = Resident(instance_id)
+            resident = self._resting.pop(instance_id, None) or Resident(instance_id)
+            self._busy[instance_id] = resident
         return resident
 
     def rest(self, resident: Resident) -> None:
         """A turn is over and nothing is left to do: keep the session warm, if there is one and room for it."""
-        del self._by_id[resident.instance_id]
+        del self._busy[resident.instance_id]
         if resident.session is None:
             return
         resident.last_used = monotonic()
-        self._by_id[resident.instance_id] = resident
-        if len(self._by_id) > self._limit:
-            self._evict(len(self._by_id) - self._limit)
+        self._resting[resident.instance_id] = resident
+        if len(self._resting) > self._limit:
+            self._let_go_of_oldest()
 
     def evict_idle(self) -> None:
         """Let go of instances nothing has arrived for in a while."""
         deadline = monotonic() - self._idle_after
-        idle = [each for each in self._by_id.values() if not each.is_queued and each.last_used <= deadline]
-        self._let_go(idle)
+        while self._resting and next(iter(self._resting.values())).last_used <= deadline:
+            self._let_go_of_oldest()
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._let_go(list(self._by_id.values()))
+        for resident in self:
+            resident.forget()
+        self._busy.clear()
+        self._resting.clear()
 
-    def _evict(self, count: int) -> None:
-        found: list[Resident] = []
-        for each in self._by_id.values():
-            if len(found) == count:
-                break
-            if not each.is_queued:
-                found.append(each)
-        self._let_go(found)
-
-    def _let_go(self, residents: list[Resident]) -> None:
-        for each in residents:
-            del self._by_id[each.instance_id]
-            each.forget()
+    def _let_go_of_oldest(self) -> None:
+        _, resident = self._resting.popitem(last=False)
+        resident.forget()

@@ -20,6 +20,7 @@ from durable_ext.history import HistoryEvent, TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.activities import BLOCKING, Activities
 from durable_ext.runtime.admission import Admission, Standing, admit
+from durable_ext.runtime.damage import assess, fail_before_start
 from durable_ext.runtime.logs import log_drop, log_turn
 from durable_ext.runtime.registry import Registry
 from durable_ext.runtime.residents import Resident
@@ -80,7 +81,7 @@ class Turns:
         Raises `TurnBrokenError` if the turn breaks down, `VersionConflictError` if it does not count, and whatever the
         store raises; then nothing of it is durable, and what the resident holds is not to be used.
         """
-        if resident.deaths:
+        if resident.deaths or any(each.damage is not None for each in deliveries):
             resident.forget()  # a verdict needs the history, and must not rest on anything half known
         # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
         async with self._slots:
@@ -115,12 +116,19 @@ class Turns:
         awaits = resident.session.awaits if resident.session is not None else _anything
         admission = admit(resident.standing, news, awaits, now)
         letters = [each.letter for each in news if type(each) is LocalOutcome and each.letter is not None]
-        if not admission.events:
+        damage = assess(resident.standing, admission, news, now)
+        if damage is not None:
+            letters += damage.letters
+            verdict = verdict or damage.error
+            if damage.error is not None and damage.lost_start is not None:
+                return admission, fail_before_start(damage.lost_start, damage.error), letters
+        if not admission.events and (damage is None or damage.error is None):
             return admission, None, letters
         history = opening.snapshot.history if opening.snapshot is not None else ()
         if verdict is None:
             return admission, self._advance(resident, admission, history, now), letters
-        letters.append(orchestrator_letter(resident.standing, admission, verdict, now))
+        if admission.events:
+            letters.append(orchestrator_letter(resident.standing, admission, verdict, now))
         return admission, condemn(resident.standing, admission, history, verdict, now), letters
 
     def _adopt(self, resident: Resident, snapshot: Snapshot, *, replay: bool) -> None:
