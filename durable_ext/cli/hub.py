@@ -15,7 +15,7 @@ from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceState
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events
 from durable_ext.http.bodies import status_body
 from durable_ext.status import json_or_text
-from durable_ext.storage.contract import InstanceQuery
+from durable_ext.storage.contract import DeadLetter, InstanceQuery
 
 Status = Mapping[str, Any]
 """An instance's status as the management API writes it."""
@@ -66,6 +66,10 @@ class Hub(Protocol):
 
     async def purge_matching(self, query: InstanceQuery) -> int:
         """Remove the instances that match and have ended; return how many. Needs `created_from`."""
+        ...
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """What could not be processed, the most recent first."""
         ...
 
 
@@ -131,6 +135,10 @@ class HubInStore:
         """Remove the instances that match and have ended; return how many. Needs `created_from`."""
         result = await self._client.purge_instance_history_by(query.created_from, query.created_to, query.statuses)
         return result.instances_deleted
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """What could not be processed, the most recent first."""
+        return await self._client.get_dead_letters()
 
 
 class HubOverHttp:
@@ -206,6 +214,10 @@ class HubOverHttp:
         except InstanceNotFoundError:  # what the API says when nothing matches
             return 0
         return int(body["instancesDeleted"])
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """What could not be processed, the most recent first. Only the local host answers this."""
+        return msgspec.json.decode(await self._request("GET", "deadletters", ""), type=list[DeadLetter])
 
     async def _json(
         self, method: str, path: str, instance_id: str, query: Mapping[str, str] | None = None, *, body: Any = None

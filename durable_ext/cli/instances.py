@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -31,7 +32,8 @@ class InstanceFailedError(DurableError):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (start, status, history, list_, raise_, terminate, suspend, resume, rewind, restart, purge):
+    commands = (start, status, history, list_, raise_, terminate, suspend, resume, rewind, restart, purge, deadletters)
+    for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel="Instances")(command)
 
 
@@ -102,6 +104,26 @@ def history(
             printing.print_json(printing.history_json(events))
         else:
             printing.out().print(printing.history_table(instance_id, events))
+
+    _run(app, url, storage, command)
+
+
+def deadletters(
+    app: options.App = HERE,
+    url: options.Url = None,
+    storage: options.Storage = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what could not be processed, and why. The instances it was for have failed."""
+
+    async def command(hub: Hub) -> None:
+        letters = await hub.dead_letters()
+        if as_json:
+            printing.print_json(msgspec.to_builtins(letters))
+        elif letters:
+            printing.print_dead_letters(letters)
+        else:
+            printing.out().print("no dead letters")
 
     _run(app, url, storage, command)
 

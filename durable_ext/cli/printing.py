@@ -22,6 +22,7 @@ from durable_ext.history import (
     TimerFired,
     encode_event,
 )
+from durable_ext.storage.contract import DeadLetter
 
 _COLOURS = {
     OrchestrationRuntimeStatus.Completed: "green",
@@ -73,6 +74,21 @@ def print_instances(instances: Sequence[Status]) -> None:
             each["createdTime"],
             each["lastUpdatedTime"],
             Text("" if each["customStatus"] is None else _compact(each["customStatus"])),
+        )
+    out().print(table)
+
+
+def print_dead_letters(letters: Iterable[DeadLetter]) -> None:
+    """A table of what could not be processed."""
+    table = Table("When", "Kind", "Instance", "Name", "Reason", "Payload")
+    for each in letters:
+        table.add_row(
+            moment(each.created_at),
+            each.kind,
+            Text(each.instance_id),
+            Text(each.name),
+            Text(each.reason, overflow="fold"),
+            Text(each.payload or "", overflow="fold"),
         )
     out().print(table)
 

@@ -1,10 +1,11 @@
-"""The management API behind the local host's HTTP server, and one route more that only this host has."""
+"""The management API behind the local host's HTTP server, and two routes more that only this host has."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 
 from durable_ext.client import OrchestrationClient
@@ -14,13 +15,14 @@ from durable_ext.http.api import ManagementApi
 from durable_ext.http.messages import Request
 
 _HISTORY = re.compile(r"instances/([^/]+)/history", re.IGNORECASE)
+_DEAD_LETTERS = re.compile(r"deadletters", re.IGNORECASE)
 
 
 class Management:
     """Translates aiohttp's requests for a `ManagementApi`.
 
-    `GET instances/{id}/history` is answered here: every event as it is stored, where the API's own history leaves out
-    and merges rows. The command line shows it.
+    Two routes are answered here, for the command line. `GET instances/{id}/history`: every event as it is stored,
+    where the API's own history leaves out and merges rows. `GET deadletters`: what could not be processed.
     """
 
     def __init__(self, api: ManagementApi, client: OrchestrationClient) -> None:
@@ -28,9 +30,12 @@ class Management:
 
     async def __call__(self, request: web.Request, prefix: str, path: str) -> web.StreamResponse:
         """Answer; `path` is what follows `prefix`, still percent-encoded."""
-        history = _HISTORY.fullmatch(path.strip("/"))
-        if history is not None and request.method == "GET":
-            return await self._history(unquote(history[1]))
+        if request.method == "GET":
+            if history := _HISTORY.fullmatch(path.strip("/")):
+                return await self._history(unquote(history[1]))
+            if _DEAD_LETTERS.fullmatch(path.strip("/")):
+                letters = await self._client.get_dead_letters()
+                return web.Response(body=msgspec.json.encode(letters), content_type="application/json")
         answer = await self._api.handle(
             Request(
                 method=request.method,
