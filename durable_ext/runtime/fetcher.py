@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from durable_ext.messages import WorkItem
 from durable_ext.runtime import backoff
@@ -24,12 +26,14 @@ class Fetcher:
     happened to run beside a killer is cleared by the same treatment instead of being condemned with it.
     """
 
-    def __init__(self, store: Store, activities: Activities) -> None:
-        self._store, self._activities = store, activities
+    def __init__(
+        self, store: Store, activities: Activities, chore: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        self._store, self._activities, self._chore = store, activities, chore
         self.is_wary = False
 
     async def run(self) -> None:
-        """Fetch until cancelled."""
+        """Fetch until cancelled. It may be run again after that."""
         failures = 0
         while True:
             try:
@@ -57,12 +61,13 @@ class Fetcher:
         elif len(items) == 1 and activities.is_idle:
             await self._run_alone(suspects[0])
         else:
-            await self._set_apart(items, suspects)
+            self._set_apart(items, suspects)
 
-    async def _set_apart(self, items: list[WorkItem], suspects: list[WorkItem]) -> None:
+    def _set_apart(self, items: list[WorkItem], suspects: list[WorkItem]) -> None:
         self.is_wary = True
         self._activities.start([each for each in items if each not in suspects])
-        await backoff.insist("give suspect activity calls back", lambda: self._store.give_back_work(suspects))
+        # Not awaited: nobody would have them if this were cancelled in between.
+        self._chore(backoff.insist("give suspect activity calls back", lambda: self._store.give_back_work(suspects)))
 
     async def _run_alone(self, suspect: WorkItem) -> None:
         self.is_wary = True

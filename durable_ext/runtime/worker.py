@@ -106,7 +106,7 @@ class Worker:
             self._clock,
             self._settle,
         )
-        self._fetcher = Fetcher(self._store, self._activities)
+        self._fetcher = Fetcher(self._store, self._activities, self._chore)
         self._turns = Turns(
             self._store,
             self._registry,
@@ -119,9 +119,12 @@ class Worker:
         )
         self._services = [
             self._loop.create_task(self._receive(), name="durable: receive messages"),
-            self._loop.create_task(self._fetcher.run(), name="durable: fetch activity calls"),
             self._loop.create_task(self._sweep(), name="durable: sweep"),
         ]
+        self._start_fetching()
+
+    def _start_fetching(self) -> None:
+        self._fetching = self._loop.create_task(self._fetcher.run(), name="durable: fetch activity calls")
 
     async def stop(self, grace: float) -> None:
         """Stop taking work, let turns commit, give activities `grace` seconds, and return the rest to the store.
@@ -137,9 +140,10 @@ class Worker:
 
     async def _stop(self, grace: float) -> None:
         self._is_stopping = True
-        for service in self._services:
+        services = [*self._services, self._fetching]
+        for service in services:
             service.cancel()
-        await asyncio.wait(self._services)
+        await asyncio.wait(services)
         if self._isolation is not None:
             self._isolation.cancel()
             await asyncio.wait([self._isolation])
@@ -213,7 +217,7 @@ class Worker:
 
     def _settle(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
         """An activity has ended: its outcome goes into the next turn, or to wherever that is run."""
-        gave_up = item.deliveries == MAX_DELIVERIES + 1
+        gave_up = item.deliveries > MAX_DELIVERIES
         # The outcome of a suspect becomes a message of its own first. Should the turn it leads to be what kills the
         # process, then that is what is counted, and the activity is not blamed for it.
         is_suspect = item.deliveries >= SUSPECT_DELIVERIES and not gave_up
@@ -309,6 +313,8 @@ class Worker:
         try:
             while self._suspects:
                 self._activities.bar()
+                self._fetching.cancel()
+                await asyncio.wait([self._fetching])
                 if unstarted := self._activities.withdraw():
                     await backoff.insist("give activity calls back", partial(self._store.give_back_work, unstarted))
                 await self._activities.until(lambda: self._activities.is_quiet)
@@ -320,6 +326,7 @@ class Worker:
                     if not self._activities.is_quiet:  # the last turns claimed some
                         self._end_quiet()
                         continue
+                await self._store_outcomes()
                 suspect = self._suspects.popleft()
                 logger.warning(
                     "workers died over instance %s; its turn runs with nothing beside it", suspect.instance_id
@@ -333,6 +340,24 @@ class Worker:
             self._isolation = None
             self._activities.unbar()
             self._end_quiet()
+            if not self._is_stopping and self._fetching.done():
+                self._start_fetching()
+
+    async def _store_outcomes(self) -> None:
+        """Make the outcomes durable that no turn has taken yet.
+
+        Should the process die of the next turn, the activities they come from are not blamed for it.
+        """
+        for resident in self._residents:
+            kept = []
+            for each in resident.inbox:
+                if isinstance(each, LocalOutcome) and each.letter is None:
+                    self._complete(each.item, each.event)
+                else:
+                    kept.append(each)
+            resident.inbox = kept
+        while self._chores:
+            await asyncio.wait(self._chores)
 
     async def _hide_other_suspects(self) -> None:
         """See that a death during the next turn is counted against that one only.

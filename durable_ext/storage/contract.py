@@ -51,7 +51,8 @@ Receipt: TypeAlias = object
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """A message in the hands of this worker, until a commit consumes its receipt or it is given back.
 
-    `deaths` counts the workers that died holding it without any commit of its instance in between.
+    `deaths` counts the workers that died holding it without any commit of its instance in between. `damage` says why
+    the stored message cannot be read, if so; then `event` is a GenericEvent that has it as text.
     """
 
     receipt: Receipt
@@ -59,6 +60,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     event: HistoryEvent
     execution_id: str | None = None
     deaths: int = 0
+    damage: str | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,7 +297,10 @@ class Store(ClientStore, Protocol):
         ...
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
-        """Wait for work items; return 1 to `limit`, each counted as delivered and claimed. Cancellation loses none."""
+        """Wait for work items; return 1 to `limit`, each counted as delivered and claimed.
+
+        Cancellation loses none and counts none: once it is over, what was claimed meanwhile is offered again.
+        """
         ...
 
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:

@@ -14,12 +14,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
-from durable_ext.history import decode_event
+from durable_ext.history import GenericEvent, HistoryEvent, decode_event
 from durable_ext.storage.contract import Delivery
 from durable_ext.storage.sqlite.statements import Stored, delivery, message_id, review_deaths
 from durable_ext.storage.sqlite.writer import Transaction, Writer, last_message_id
@@ -265,12 +266,21 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
 
 
 def _delivery(number: int, instance_id: str, execution_id: str | None, deaths: int, event: bytes) -> Delivery:
+    decoded: HistoryEvent
+    damage = None
+    try:
+        decoded = decode_event(event)
+    except msgspec.DecodeError as error:
+        # One message that cannot be read must not keep all others from being delivered.
+        damage = str(error)
+        decoded = GenericEvent(timestamp=datetime.now(UTC), data=event.decode(errors="backslashreplace"))
     return Delivery(
         receipt=number,
         instance_id=instance_id,
-        event=decode_event(event),
+        event=decoded,
         execution_id=execution_id,
         deaths=deaths,
+        damage=damage,
     )
 
 

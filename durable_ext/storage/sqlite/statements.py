@@ -506,9 +506,8 @@ def take_over(tx: Transaction, owner: str, now: int) -> bool:
     return bool(closed_cleanly)
 
 
-def say_goodbye(tx: Transaction, unused: Sequence[WorkReceipt]) -> None:
+def say_goodbye(tx: Transaction) -> None:
     """Nobody hosts the hub any more, and nobody died."""
-    release_work(tx, unused)
     tx.execute("UPDATE hub SET owner = NULL, closed_cleanly = 1")
 
 

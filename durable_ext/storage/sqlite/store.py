@@ -83,10 +83,8 @@ class SqliteStore:
         try:
             if self._inbox is not None and self._workload is not None:
                 self._inbox.close(closed)
-                # Claims under way arrive before this does.
-                await self._writer.submit(lambda tx: None)
-                unused = self._workload.close(closed)
-                await self._writer.submit(partial(statements.say_goodbye, unused=unused))
+                self._workload.close(closed)
+                await self._writer.submit(statements.say_goodbye)
         finally:
             await self._writer.stop()
             for reader in (self._queries, self._states):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from functools import partial
 
-from durable_ext.messages import WorkItem, WorkReceipt
-from durable_ext.storage.sqlite.statements import Claimed, claim_work
+from durable_ext.errors import StoreError
+from durable_ext.messages import WorkItem
+from durable_ext.storage.sqlite.statements import Claimed, claim_work, release_work
 from durable_ext.storage.sqlite.writer import Writer
 
 
@@ -18,15 +18,12 @@ class Workload:
         self._writer = writer
         self._may_be_waiting = True
         self._offered = asyncio.Event()
-        # Claimed for a caller who was cancelled meanwhile; the next one gets them.
-        self._spare: deque[WorkItem] = deque()
         self._closed: Exception | None = None
 
-    def close(self, reason: Exception) -> list[WorkReceipt]:
-        """Wake everybody who waits, with an error. Returns what is claimed and was handed to nobody."""
+    def close(self, reason: Exception) -> None:
+        """Wake everybody who waits, with an error."""
         self._closed = reason
         self._offered.set()
-        return [each.receipt for each in self._spare]
 
     def offer(self) -> None:
         """Work items were added to the table, or may have been."""
@@ -38,8 +35,6 @@ class Workload:
         while True:
             if self._closed is not None:
                 raise self._closed
-            if self._spare:
-                return [self._spare.popleft() for _ in range(min(limit, len(self._spare)))]
             if self._may_be_waiting:
                 items = await self._claim(limit)
                 if items:
@@ -53,14 +48,19 @@ class Workload:
         try:
             return (await asyncio.shield(claim)).items
         except asyncio.CancelledError:
-            claim.add_done_callback(self._keep)
+            # Shielded: should the caller be cancelled once more, this goes on without it.
+            await asyncio.shield(asyncio.ensure_future(self._release(claim)))
             raise
+
+    async def _release(self, claim: asyncio.Future[Claimed]) -> None:
+        """What was claimed for a caller who is gone is offered again, uncounted."""
+        try:
+            items = (await claim).items
+            await self._writer.submit(partial(release_work, receipts=[each.receipt for each in items]))
+        except StoreError:
+            return  # nothing was claimed; or the file is out of order, and the next host frees all claims
+        self.offer()
 
     def _settle(self, claimed: Claimed) -> None:
         # In commit order: whatever is offered after this claim sets it again.
         self._may_be_waiting = not claimed.is_all
-
-    def _keep(self, claim: asyncio.Future[Claimed]) -> None:
-        if not claim.cancelled() and claim.exception() is None:
-            self._spare.extend(claim.result().items)
-            self._offered.set()
