@@ -175,6 +175,11 @@ class SendEvent(Action):
         return Message(instance_id=self.instance_id, event=raised)
 
 
+def deadline_of(task_id: int) -> int:
+    """The number of the timer that bounds a call with a timeout: it is set right after the call is made."""
+    return task_id + 1
+
+
 RECORDED_KINDS: dict[type[Event], str] = {
     each.recorded_as: each.kind for each in (CallActivity, CallSubOrchestrator, CreateTimer, SendEvent)
 }

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from durable_ext.engine.ending import break_off
 from durable_ext.engine.futures import TaskFuture, TimerFuture
 from durable_ext.engine.loop import DeterministicLoop
 from durable_ext.errors import OrchestratorCodeError
@@ -14,7 +15,6 @@ from durable_ext.errors import OrchestratorCodeError
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
 _MAX_CALLBACKS = 5_000_000
 _CLOSING_CALLBACKS = 10_000
-_CLOSING_ATTEMPTS = 3
 
 
 class CoroutineTasks:
@@ -109,7 +109,7 @@ class CoroutineDriver:
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
 
     def close(self) -> None:
-        """See `engine.drivers.Driver`. Cancels first, so that `finally` and `async with` run; then closes the rest."""
+        """See `engine.drivers.Driver`. Cancels first, so that `finally` and `async with` run; breaks off the rest."""
         open_tasks = list(self.loop.tasks)
         for task in open_tasks:
             task.cancel()
@@ -117,9 +117,11 @@ class CoroutineDriver:
         for agen in self.loop.agens:
             self.loop.create_task(agen.aclose())
         self._drain()
-        for task in [*self.loop.tasks]:
-            _close_coroutine(task.get_coro())
-        self.loop.tasks.clear()
+        tasks = self.loop.tasks
+        while tasks:  # on their way out they may make new ones, but those never begin
+            task = next(iter(tasks))
+            del tasks[task]
+            break_off(task.get_coro())
         self.loop.agens.clear()
 
     def _drain(self) -> None:
@@ -129,14 +131,3 @@ class CoroutineDriver:
             raise
         except BaseException:
             pass  # what the code says on its way out concerns nobody any more
-
-
-def _close_coroutine(coroutine: Any) -> None:
-    for _ in range(_CLOSING_ATTEMPTS):
-        try:
-            coroutine.close()
-        except RuntimeError:
-            continue  # "coroutine ignored GeneratorExit"
-        except BaseException:
-            pass  # see CoroutineDriver._drain
-        return

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks
+from durable_ext.engine.ending import end
 from durable_ext.engine.execution import Execution
 from durable_ext.engine.loop import MAX_CORRECTIONS, DeterministicLoop
 from durable_ext.engine.tasks import TaskBase, TaskState, TimerTask, WhenAllTask, WhenAnyTask
 from durable_ext.errors import OrchestratorCodeError
-
-_CLOSING_ATTEMPTS = 3
 
 
 class Driver(Protocol):
@@ -129,15 +128,8 @@ class GeneratorDriver:
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
 
     def close(self) -> None:
-        """See `Driver`. Code that yields on in a `finally` or a swallowing loop is left after a few attempts."""
-        for _ in range(_CLOSING_ATTEMPTS):
-            try:
-                self._generator.close()
-            except RuntimeError:
-                continue  # "generator ignored GeneratorExit"
-            except BaseException:
-                pass  # what the code says on its way out concerns nobody any more
-            return
+        """See `Driver`."""
+        end(self._generator)
 
 
 def _not_a_task(yielded: object) -> str:

@@ -236,7 +236,7 @@ class _Attempts:
         self._attempt += 1
         self._action = self._make(execution.take_id(), self._attempt)
         execution.begin(self._action, self, self._result_type, self._site)
-        if self._timeout is not None:
+        if self._timeout is not None:  # the next number: see `deadline_of`, by which a rewind finds the timer
             deadline = CreateTimer(action_id=execution.take_id(), fire_at=execution.now + self._timeout)
             execution.begin(deadline, _Then(self._expire), None, self._site)
             self._deadline = deadline.action_id

@@ -6,12 +6,15 @@ names had not happened. Whatever the code did because of them goes with them; wh
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
 
-from durable_ext.errors import TaskFailedError
+from durable_ext.engine.actions import CreateTimer, deadline_of
+from durable_ext.errors import ActivityTimeout, TaskFailedError
 from durable_ext.history import (
     ExecutionCompleted,
     ExecutionRewound,
@@ -20,6 +23,8 @@ from durable_ext.history import (
     OrchestratorCompleted,
     SubOrchestrationInstanceFailed,
     TaskFailed,
+    TimerCreated,
+    TimerFired,
 )
 
 
@@ -65,15 +70,26 @@ _ENDS = (ExecutionCompleted, ExecutionTerminated, OrchestratorCompleted, Executi
 
 
 def _is_voided(event: Reading, voided: set[int]) -> bool:
-    return isinstance(event, TaskFailed | SubOrchestrationInstanceFailed) and event.task_scheduled_id in voided
+    if isinstance(event, TaskFailed | SubOrchestrationInstanceFailed):
+        return event.task_scheduled_id in voided
+    return isinstance(event, TimerFired) and event.timer_id in voided
 
 
 def _next_id(reading: Iterable[Reading]) -> int:
     return 1 + max((-1 if isinstance(event, Reread) else event.event_id for event in reading), default=-1)
 
 
+def restarted(timer: CreateTimer, reading: Iterable[Reading], now: datetime) -> CreateTimer:
+    """A timer that runs its whole length once more, from `now` on."""
+    record = next(event for event in reading if isinstance(event, TimerCreated) and event.event_id == timer.action_id)
+    return dataclasses.replace(timer, fire_at=now + (record.fire_at - record.timestamp))
+
+
 def culprits(error: BaseException | None) -> tuple[int, ...]:
-    """The failed tasks an orchestrator's error came from: itself one, or caused by one, or a group of such."""
+    """The failed tasks an orchestrator's error came from: itself one, or caused by one, or a group of such.
+
+    A call that timed out comes with its deadline.
+    """
     found: set[int] = set()
     _collect(error, found, set())
     return tuple(sorted(found))
@@ -85,6 +101,8 @@ def _collect(error: BaseException | None, found: set[int], seen: set[int]) -> No
     seen.add(id(error))
     if isinstance(error, TaskFailedError):
         found.add(error.task_id)
+        if isinstance(error, ActivityTimeout):
+            found.add(deadline_of(error.task_id))
     elif isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             _collect(each, found, seen)

@@ -16,13 +16,13 @@ import msgspec
 
 from durable_ext import ids
 from durable_ext.codec import Codec
-from durable_ext.engine.actions import RECORDED_KINDS, Action, CallSubOrchestrator
+from durable_ext.engine.actions import RECORDED_KINDS, Action, CallSubOrchestrator, CreateTimer
 from durable_ext.engine.context import DurableOrchestrationContext
 from durable_ext.engine.coroutines import CoroutineDriver
 from durable_ext.engine.drivers import Driver, start
 from durable_ext.engine.execution import Continuation, Execution, describe_site
 from durable_ext.engine.loop import REFUSING, DeterministicLoop, World, durable_loop
-from durable_ext.engine.rewind import Reading, Reread, culprits, read, take_back
+from durable_ext.engine.rewind import Reading, Reread, culprits, read, restarted, take_back
 from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
 from durable_ext.history import (
@@ -84,7 +84,7 @@ class Session:
         self._held: list[HistoryEvent] | None = None  # what arrived since the suspension; None: not suspended
         self._answered: set[int] = set()  # the calls whose outcomes are among the held
         self._suspended_for: str | None = None
-        self._unfed: deque[HistoryEvent] = deque()  # held back still when the code came to its end
+        self._unfed: Sequence[HistoryEvent] = ()  # held back still when the code came to its end
         self._end: ExecutionCompleted | None = None
         self._broken: NonDeterminismError | None = None
         self._reading: Sequence[Reading] = ()  # kept for a rewind, where the replayed history ends in a failure
@@ -249,12 +249,13 @@ class Session:
             self._suspended_for = event.reason
 
     def _resumed(self, event: ExecutionResumed) -> None:
-        self._unfed, self._held = deque(self._held or ()), None
+        held, self._held = deque(self._held or ()), None
         self._answered.clear()
         self._suspended_for = None
-        while self._unfed and not self._driver.done:
-            each = self._unfed.popleft()
+        while held and not self._driver.done:
+            each = held.popleft()
             _ARRIVALS[type(each)](self, each)
+        self._unfed = tuple(held)
 
     def _ended(self, event: ExecutionCompleted) -> None:
         self._end = event
@@ -458,13 +459,16 @@ class Session:
 
     # --- rewind ---------------------------------------------------------------------------------------
 
-    def _rewind(self, turn: _Turn, events: Iterable[HistoryEvent]) -> None:
+    def _rewind(self, turn: _Turn, events: deque[HistoryEvent]) -> None:
         """Begin again from before the failure, and ask again for whatever was open then."""
-        request = next((event for event in events if isinstance(event, ExecutionRewound)), None)
-        if request is None or self.runtime_status is not _S.Failed:
+        while events and not isinstance(events[0], ExecutionRewound):
+            events.popleft()
+        if not events or self.runtime_status is not _S.Failed:
             return
         assert self._reading, "a session is rewound after replaying the history that ends in the failure"
         error = self._driver.error if self._broken is None else None
+        request = events.popleft()
+        assert isinstance(request, ExecutionRewound)
         marker = msgspec.structs.replace(request, task_ids=culprits(error), parent=None)
         reading = take_back([*self._reading, *turn.records], marker)
         turn.records.append(marker)
@@ -475,16 +479,24 @@ class Session:
             self._end_broken(turn, self._broken)
             return
         execution = self._execution
-        asked_again = [call.action for task_id, call in execution.open.items() if task_id not in execution.pending]
-        self._live(turn, deque())
-        for action in asked_again:
-            if action.action_id in marker.task_ids and isinstance(action, CallSubOrchestrator):
-                event = ExecutionRewound(
-                    timestamp=turn.now, reason=marker.reason, parent=action.as_parent(execution.started)
-                )
-                turn.messages.append(Message(instance_id=action.instance_id, event=event))
-            else:
-                turn.send(action.send(execution.started, turn.now))
+        asked_before = execution.open.keys() - execution.pending.keys()
+        self._live(turn, events)
+        if self._execution is execution and self._end is None:
+            for task_id, call in execution.open.items():
+                if task_id in asked_before:
+                    turn.send(self._ask_again(call.action, reading, marker, turn.now))
+
+    def _ask_again(
+        self, action: Action, reading: Sequence[Reading], marker: ExecutionRewound, now: datetime
+    ) -> Message | WorkItem:
+        sender = self._execution.started
+        if isinstance(action, CallSubOrchestrator):
+            # Whatever became of the child meanwhile: if it failed it is rewound, if it has ended it answers again.
+            event = ExecutionRewound(timestamp=now, reason=marker.reason, parent=action.as_parent(sender))
+            return Message(instance_id=action.instance_id, event=event)
+        if isinstance(action, CreateTimer) and action.action_id in marker.task_ids:
+            action = restarted(action, reading, now)
+        return action.send(sender, now)
 
     # --- result ---------------------------------------------------------------------------------------
 
