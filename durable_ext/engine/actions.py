@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from types import CodeType
@@ -24,7 +25,7 @@ from durable_ext.messages import Message, WorkItem
 
 
 @dataclass(slots=True, kw_only=True)
-class Action:
+class Action(ABC):
     """A numbered wish. `site` is where the code asked for it, for error messages."""
 
     recorded_as: ClassVar[type[Event]]
@@ -34,13 +35,13 @@ class Action:
     name: str = ""
     site: tuple[CodeType, int] | None = None
 
+    @abstractmethod
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
         """The row that says this action was taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, sender: ExecutionStarted, now: datetime) -> Message | WorkItem:
         """What makes it happen. Sent again, it is the same message."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}'" if self.name else self.kind

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from hashlib import blake2b
 from typing import Any
 
 from durable_ext.engine.ending import break_off
+from durable_ext.engine.execution import Execution
 from durable_ext.engine.futures import TaskFuture, TimerFuture
-from durable_ext.engine.loop import DeterministicLoop
+from durable_ext.engine.loop import DeterministicLoop, durable_loop
 from durable_ext.errors import OrchestratorCodeError
 
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
@@ -131,3 +134,27 @@ class CoroutineDriver:
             raise
         except BaseException:
             pass  # what the code says on its way out concerns nobody any more
+
+
+class _LoopTimers:
+    """Durable timers for asyncio's `call_later`."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    def set(self, delay: float, fired: Callable[[], None]) -> int:
+        """See `engine.loop.Timers`."""
+        execution = self._execution
+        if execution.refuses():
+            return -1
+        return execution.begin_timer(timedelta(seconds=max(delay, 0.0)), fired)
+
+    def cancel(self, timer_id: int) -> None:
+        """See `engine.loop.Timers`."""
+        self._execution.cancel_timer(timer_id)
+
+
+def loop_for(execution: Execution) -> DeterministicLoop:
+    """The loop of one coroutine orchestrator."""
+    salt = int.from_bytes(blake2b(execution.started.instance_id.encode(), digest_size=8).digest(), "big")
+    return durable_loop(salt, lambda: execution.now.timestamp(), _LoopTimers(execution))

@@ -101,7 +101,9 @@ class GeneratorDriver:
                     yielded = generator.throw(waiting.result.with_traceback(None))
                 else:
                     yielded = generator.send(waiting.result)
-                waiting = yielded if isinstance(yielded, TaskBase) else self._insist_on_a_task(yielded)
+                if not isinstance(yielded, TaskBase) or yielded.is_cancelled:
+                    yielded = self._insist_on_a_task(yielded)
+                waiting = yielded
             self._waiting = waiting
         except StopIteration as stop:
             self.done, self.value = True, stop.value
@@ -115,7 +117,7 @@ class GeneratorDriver:
         for _ in range(MAX_CORRECTIONS):
             error = OrchestratorCodeError(_not_a_task(yielded))
             yielded = self._generator.throw(error)
-            if isinstance(yielded, TaskBase):
+            if isinstance(yielded, TaskBase) and not yielded.is_cancelled:
                 return yielded
         raise error
 
@@ -133,6 +135,8 @@ class GeneratorDriver:
 
 
 def _not_a_task(yielded: object) -> str:
+    if isinstance(yielded, TaskBase):
+        return "the orchestrator yielded a timer that it has cancelled: it would wait for ever"
     match yielded:
         case list() | tuple() | set():
             instead = "`yield context.task_all([...])` waits for several tasks"

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -18,12 +17,12 @@ from durable_ext import ids
 from durable_ext.codec import Codec
 from durable_ext.engine.actions import RECORDED_KINDS, Action, CallSubOrchestrator, CreateTimer
 from durable_ext.engine.context import DurableOrchestrationContext
-from durable_ext.engine.coroutines import CoroutineDriver
+from durable_ext.engine.coroutines import CoroutineDriver, loop_for
 from durable_ext.engine.drivers import Driver, start
 from durable_ext.engine.execution import Continuation, Execution, describe_site
-from durable_ext.engine.loop import REFUSING, DeterministicLoop, World, durable_loop
+from durable_ext.engine.loop import REFUSING, World
 from durable_ext.engine.rewind import Reading, Reread, culprits, read, restarted, take_back
-from durable_ext.engine.turn import EngineOptions, Turn
+from durable_ext.engine.turn import Draft, EngineOptions, Turn
 from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
 from durable_ext.history import (
     EventRaised,
@@ -132,6 +131,11 @@ class Session:
         """Whether the instance has ended."""
         return self._end is not None
 
+    @property
+    def non_determinism(self) -> NonDeterminismError | None:
+        """How the code differs from the history it replayed, if it does. The next `advance` fails the instance."""
+        return self._broken
+
     def awaits(self, event: HistoryEvent) -> bool:
         """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
         task_id = outcome_task_id(event)
@@ -181,7 +185,7 @@ class Session:
 
     def _call(self) -> None:
         context = DurableOrchestrationContext(self._execution, self._input_type)
-        self._driver = start(self._function, context, self._execution, _durable_loop)
+        self._driver = start(self._function, context, self._execution, loop_for)
 
     # --- feeding recorded events ----------------------------------------------------------------------
 
@@ -308,7 +312,7 @@ class Session:
         The turn's time is `now`, or the previous turn's if the clock went back. Outcomes nobody awaits, and whatever
         comes after the end, are left out of the Turn. A finished session takes an ExecutionRewound, if it failed.
         """
-        turn = _Turn(max(now, self._now), self.runtime_status)
+        turn = Draft(max(now, self._now), self.runtime_status)
         self._now = turn.now
         events = deque(inbox)
         if self._broken is not None and self._end is None:
@@ -319,7 +323,7 @@ class Session:
             self._live(turn, events)
         return self._sum_up(turn)
 
-    def _live(self, turn: _Turn, events: deque[HistoryEvent]) -> None:
+    def _live(self, turn: Draft, events: deque[HistoryEvent]) -> None:
         generations = 0
         while True:
             if self.started is None:
@@ -337,7 +341,7 @@ class Session:
                 return
             events = self._next_generation(turn, continuation, events)
 
-    def _take_all(self, turn: _Turn, events: deque[HistoryEvent]) -> None:
+    def _take_all(self, turn: Draft, events: deque[HistoryEvent]) -> None:
         """Feed events until there are none, or the code is done."""
         execution, driver = self._execution, self._driver
         execution.replaying = False
@@ -364,7 +368,7 @@ class Session:
             return self._held is not None
         return not isinstance(event, ExecutionStarted | ExecutionRewound) and self.awaits(event)
 
-    def _finish_code(self, turn: _Turn, rest: deque[HistoryEvent]) -> Continuation | None:
+    def _finish_code(self, turn: Draft, rest: deque[HistoryEvent]) -> Continuation | None:
         """Record what the code asked for, and its end if it came to one; return how it goes on as new, if so."""
         driver, execution = self._driver, self._execution
         self._send_pending(turn)
@@ -383,7 +387,7 @@ class Session:
             self._complete(turn, driver.value)
         return None
 
-    def _send_pending(self, turn: _Turn) -> None:
+    def _send_pending(self, turn: Draft) -> None:
         execution = self._execution
         for action in execution.pending.values():
             turn.records.append(action.record(turn.now, with_input=self._options.store_inputs))
@@ -391,7 +395,7 @@ class Session:
         execution.pending.clear()
 
     def _next_generation(
-        self, turn: _Turn, continuation: Continuation, rest: Iterable[HistoryEvent]
+        self, turn: Draft, continuation: Continuation, rest: Iterable[HistoryEvent]
     ) -> deque[HistoryEvent]:
         """Close this generation; return what the next one begins with."""
         old = self._execution
@@ -413,7 +417,7 @@ class Session:
 
     # --- ends -----------------------------------------------------------------------------------------
 
-    def _complete(self, turn: _Turn, value: Any) -> None:
+    def _complete(self, turn: Draft, value: Any) -> None:
         try:
             result = self._codec.encode(value)
         except CodecError as error:
@@ -421,15 +425,15 @@ class Session:
         else:
             self._finish(turn, _S.Completed, result)
 
-    def _fail(self, turn: _Turn, error: BaseException) -> None:
+    def _fail(self, turn: Draft, error: BaseException) -> None:
         name = self._execution.started.name
         text = f"Orchestrator function '{name}' failed: {text_of(error) or type(error)}"
         self._finish(turn, _S.Failed, text, describe(error, user_traceback(error)))
 
-    def _end_broken(self, turn: _Turn, error: NonDeterminismError) -> None:
+    def _end_broken(self, turn: Draft, error: NonDeterminismError) -> None:
         self._finish(turn, _S.Failed, str(error), describe(error))
 
-    def _terminate(self, turn: _Turn, event: ExecutionTerminated) -> None:
+    def _terminate(self, turn: Draft, event: ExecutionTerminated) -> None:
         # What was asked for before still goes out.
         self._send_pending(turn)
         if event.recurse:
@@ -440,7 +444,7 @@ class Session:
 
     def _finish(
         self,
-        turn: _Turn,
+        turn: Draft,
         status: OrchestrationRuntimeStatus,
         result: str | None,
         failure: FailureDetails | None = None,
@@ -459,7 +463,7 @@ class Session:
 
     # --- rewind ---------------------------------------------------------------------------------------
 
-    def _rewind(self, turn: _Turn, events: deque[HistoryEvent]) -> None:
+    def _rewind(self, turn: Draft, events: deque[HistoryEvent]) -> None:
         """Begin again from before the failure, and ask again for whatever was open then."""
         while events and not isinstance(events[0], ExecutionRewound):
             events.popleft()
@@ -500,7 +504,7 @@ class Session:
 
     # --- result ---------------------------------------------------------------------------------------
 
-    def _sum_up(self, turn: _Turn) -> Turn:
+    def _sum_up(self, turn: Draft) -> Turn:
         status = self.runtime_status
         turn.records.append(OrchestratorCompleted(timestamp=turn.now))
         execution = self._execution
@@ -523,63 +527,6 @@ class Session:
         if self.started is not None:
             self._execution.close()
             self._world.run(self._driver.close)
-
-
-class _Turn:
-    """A Turn in the making."""
-
-    def __init__(self, now: datetime, status_before: OrchestrationRuntimeStatus) -> None:
-        self.now, self.status_before = now, status_before
-        self.records: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
-        self.messages: list[Message] = []
-        self.work: list[WorkItem] = []
-        self.started: ExecutionStarted | None = None
-        self.custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
-        self.replaces_history = False
-        self.status_changed = False
-
-    def begin(self, started: ExecutionStarted, python: str) -> ExecutionStarted:
-        """Record the start of an execution, with the Python it runs on."""
-        self.started = msgspec.structs.replace(started, python=python)
-        self.records.append(self.started)
-        return self.started
-
-    def begin_generation(self, custom_status: str | msgspec.UnsetType | None) -> None:
-        """Drop the records of the generation that ends; what it sent is sent, and its custom status stays."""
-        self.records = [OrchestratorStarted(timestamp=self.now)]
-        self.replaces_history = True
-        if custom_status is not msgspec.UNSET:
-            self.custom_status = custom_status
-
-    def send(self, what: Message | WorkItem) -> None:
-        """Put it where it belongs."""
-        if isinstance(what, WorkItem):
-            self.work.append(what)
-        else:
-            self.messages.append(what)
-
-
-class _LoopTimers:
-    """Durable timers for asyncio's `call_later`."""
-
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
-
-    def set(self, delay: float, fired: Callable[[], None]) -> int:
-        """See `engine.loop.Timers`."""
-        execution = self._execution
-        if execution.refuses():
-            return -1
-        return execution.begin_timer(timedelta(seconds=max(delay, 0.0)), fired)
-
-    def cancel(self, timer_id: int) -> None:
-        """See `engine.loop.Timers`."""
-        self._execution.cancel_timer(timer_id)
-
-
-def _durable_loop(execution: Execution) -> DeterministicLoop:
-    salt = int.from_bytes(blake2b(execution.started.instance_id.encode(), digest_size=8).digest(), "big")
-    return durable_loop(salt, lambda: execution.now.timestamp(), _LoopTimers(execution))
 
 
 def _endless(generations: int) -> DurableError:

@@ -7,6 +7,7 @@ A task completes once, with a value or an error, and tells the compounds built o
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ class TaskBase:
     """
 
     __slots__ = ("_parents", "id", "result", "state")
+
+    is_cancelled = False
 
     def __init__(self, task_id: int | None = None) -> None:
         self.id = task_id
@@ -95,24 +98,29 @@ class TaskBase:
 class TimerTask(TaskBase):
     """A durable timer. Cancel the ones you no longer wait for."""
 
-    __slots__ = ("_cancel", "is_cancelled")
+    __slots__ = ("_cancel", "_is_cancelled")
 
     def __init__(self, task_id: int, cancel: Callable[[int], None]) -> None:
         super().__init__(task_id)
         self._cancel = cancel
-        self.is_cancelled = False
+        self._is_cancelled = False
+
+    @property
+    def is_cancelled(self) -> bool:  # type: ignore[override]  # of most tasks it is always False
+        """Whether the timer was cancelled."""
+        return self._is_cancelled
 
     def cancel(self) -> None:
         """Stop waiting: the timer never completes. Raises ValueError if it has fired."""
         if self.is_completed:
             raise ValueError("Cannot cancel a completed task.")
-        if not self.is_cancelled:
-            self.is_cancelled = True
+        if not self._is_cancelled:
+            self._is_cancelled = True
             assert self.id is not None
             self._cancel(self.id)
 
 
-class CompoundTask(TaskBase):
+class CompoundTask(TaskBase, ABC):
     """A task over tasks."""
 
     __slots__ = ("children",)
@@ -137,9 +145,9 @@ class CompoundTask(TaskBase):
             else:
                 child.join(self)
 
+    @abstractmethod
     def child_completed(self, child: TaskBase) -> None:
         """A child has its outcome."""
-        raise NotImplementedError
 
     def _tell(self) -> None:
         for child in self.children:
@@ -154,6 +162,8 @@ class WhenAllTask(CompoundTask):
 
     def __init__(self, children: Sequence[TaskBase]) -> None:
         super().__init__(children)
+        if any(child.is_cancelled for child in self.children):
+            raise ValueError("task_all was given a timer that has been cancelled: it would wait for ever")
         self._open = len(dict.fromkeys(self.children))
         if self._open:
             self._listen()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -252,3 +253,23 @@ def test_an_orchestrator_of_the_wrong_arity_fails_readably() -> None:
     instance = play(orchestrator)
     assert instance.status is Status.Failed
     assert "positional argument" in instance.output
+
+
+def test_waiting_for_a_cancelled_timer_raises_instead_of_waiting_for_ever() -> None:
+    def orchestrator(context: Any) -> Any:
+        timer = context.create_timer(timedelta(hours=1))
+        timer.cancel()
+        said = []
+        try:
+            yield timer
+        except OrchestratorCodeError as error:
+            said.append(str(error))
+        try:
+            yield context.task_all([timer, context.call_activity("echo")])
+        except ValueError as error:
+            said.append(str(error))
+        return said
+
+    played = play(orchestrator)
+    assert played.status is Status.Completed, played.output
+    assert [said.rpartition(": ")[2] for said in played.output] == ["it would wait for ever"] * 2
