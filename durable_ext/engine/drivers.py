@@ -115,11 +115,10 @@ class GeneratorDriver:
     def _insist_on_a_task(self, yielded: object) -> TaskBase:
         """Raise at the `yield`. Code that swallows the error and does it again and again is ended by it."""
         for _ in range(MAX_CORRECTIONS):
-            error = OrchestratorCodeError(_not_a_task(yielded))
-            yielded = self._generator.throw(error)
+            yielded = self._generator.throw(OrchestratorCodeError(_not_a_task(yielded)))
             if isinstance(yielded, TaskBase) and not yielded.is_cancelled:
                 return yielded
-        raise error
+        raise OrchestratorCodeError(_not_a_task(yielded))
 
     def position(self) -> str | None:
         """See `Driver`."""

@@ -128,16 +128,19 @@ class _Guarded(Coroutine[Any, Any, Any]):
         if awaited is None or getattr(awaited, "_loop", None) is self._loop:
             return awaited
         for _ in range(MAX_CORRECTIONS):
-            error = OrchestratorCodeError(
-                f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
-                f"can be replayed. Anything else: {_IN_ACTIVITY}"
-            )
             if getattr(awaited, "_asyncio_future_blocking", False):
                 awaited._asyncio_future_blocking = False  # or the next `await` of it raises without telling us
-            awaited = self._coroutine.throw(error)
+            awaited = self._coroutine.throw(_foreign(awaited))
             if awaited is None or getattr(awaited, "_loop", None) is self._loop:
                 return awaited
-        raise error
+        raise _foreign(awaited)
+
+
+def _foreign(awaited: Any) -> OrchestratorCodeError:
+    return OrchestratorCodeError(
+        f"an orchestrator cannot await {awaited!r}: only durable calls and asyncio's own tools over them "
+        f"can be replayed. Anything else: {_IN_ACTIVITY}"
+    )
 
 
 class Timers(Protocol):

@@ -51,7 +51,7 @@ class SqliteStore:
 
     def __init__(self, path: str, *, synchronous: Synchronous = "full") -> None:
         self.path = path if path == MEMORY else str(Path(path).absolute())
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._changes = Changes()
         self._writer = Writer(self._connect_writer, self.path, self._on_others)
         # Two readers: a long listing must not hold up the turns. In memory there is only the writer's connection.
