@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
 
 from durable_ext.errors import StoreError
 
 T = TypeVar("T")
+
+# Answers that go back to the event loop together: waking it costs more than a small query does.
+_TOGETHER = 16
+
+
+class _Query(NamedTuple):
+    run: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+
+
+class _Answer(NamedTuple):
+    future: asyncio.Future[Any]
+    result: Any
+    error: Exception | None
 
 
 class Reader:
@@ -18,34 +33,81 @@ class Reader:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
         self._connect, self._name = connect, name
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="durable-sqlite-reader")
-        self._connection: sqlite3.Connection | None = None
+        self._queue: SimpleQueue[_Query | None] = SimpleQueue()
+        self._stopped: asyncio.Future[None] | None = None
 
     async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out a query of one statement. Raises `StoreError`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, query)
+        loop = asyncio.get_running_loop()
+        if self._stopped is None:
+            self._stopped = loop.create_future()
+            thread = threading.Thread(target=self._main, args=(loop,), name="durable-sqlite-reader", daemon=True)
+            thread.start()
+        answer: asyncio.Future[T] = loop.create_future()
+        self._queue.put(_Query(query, answer))
+        return await answer
 
     async def run_as_one(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Carry out a query of several statements that are to see one state. Raises `StoreError`."""
         return await self.run(lambda connection: _in_one_transaction(connection, query))
 
-    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = self._connect()
-        try:
-            return query(self._connection)
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._name}: {error}") from error
-
     async def close(self) -> None:
-        """Finish what was asked for, then disconnect."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown()
+        """Finish what was asked for, then disconnect. Nothing may be asked after that."""
+        if self._stopped is not None:
+            self._queue.put(None)
+            await asyncio.shield(self._stopped)
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    # --- on the thread -----------------------------------------------------------------------------------
+
+    def _main(self, loop: asyncio.AbstractEventLoop) -> None:
+        connection: sqlite3.Connection | None = None
+        try:
+            while (query := self._queue.get()) is not None:
+                answers = []
+                while query is not None:
+                    try:
+                        connection = connection or self._connect()
+                        answers.append(_Answer(query.future, query.run(connection), None))
+                    except Exception as error:
+                        answers.append(_Answer(query.future, None, self._explain(error)))
+                    query = self._next() if len(answers) < _TOGETHER else None
+                loop.call_soon_threadsafe(_deliver, answers)
+            loop.call_soon_threadsafe(self._on_stopped)
+        except RuntimeError:
+            pass  # the loop was closed under us: whoever waited is gone with it
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next(self) -> _Query | None:
+        try:
+            query = self._queue.get_nowait()
+        except Empty:
+            return None
+        if query is None:
+            self._queue.put(None)  # the end: for the outer loop to find again
+        return query
+
+    def _explain(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        explained = StoreError(f"{self._name}: {error}")
+        explained.__cause__ = error
+        return explained
+
+    def _on_stopped(self) -> None:
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+
+def _deliver(answers: list[_Answer]) -> None:
+    for future, result, error in answers:
+        if future.done():
+            continue  # whoever asked was cancelled
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 def _in_one_transaction(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:
