@@ -132,6 +132,27 @@ async def test_work_claimed_by_a_host_that_closed_stays_counted(open_host: Opene
     assert [(each.task_id, each.deliveries) for each in again] == [(0, 2), (1, 2)]
 
 
+async def test_work_that_never_ends_goes_to_the_end_of_the_line(open_host: Opener) -> None:
+    store = await open_host()
+    _, version = await running(store)
+    await store.commit(
+        Commit(
+            instance_id="one",
+            execution_id="execution",
+            version=version,
+            events=turn(scheduled(0), scheduled(1)),
+            work=[work("one", 0), work("one", 1)],
+        )
+    )
+    first_in_line = []
+    for _ in range(4):
+        (item,) = await soon(store.receive_work(1))
+        first_in_line.append((item.task_id, item.deliveries))
+        await store.close()
+        store = await open_host()
+    assert first_in_line == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
 async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_host: Opener) -> None:
     first = await open_host()
     _, version = await running(first)

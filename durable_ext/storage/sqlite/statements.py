@@ -500,7 +500,13 @@ def take_over(tx: Transaction, owner: str, now: int) -> bool:
     (closed_cleanly,) = tx.execute("SELECT closed_cleanly FROM hub").fetchone()
     if not closed_cleanly:
         tx.execute("UPDATE inbox SET deaths = deaths + 1 WHERE visible_at <= ?", (now,))
-    tx.execute("UPDATE work SET is_claimed = 0 WHERE is_claimed = 1")
+    # A call that has seen a process die before goes to the end of the line. Otherwise the same one would be at hand
+    # again whenever the next process dies early, and be blamed for what comes from outside.
+    tx.execute(
+        "UPDATE work SET is_claimed = 0, queued_at = CASE WHEN deliveries > 1 THEN ? ELSE queued_at END "
+        "WHERE is_claimed = 1",
+        (now,),
+    )
     tx.execute("UPDATE hub SET owner = ?, closed_cleanly = 0", (owner,))
     review_deaths(tx)
     return bool(closed_cleanly)
