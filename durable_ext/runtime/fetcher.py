@@ -10,12 +10,9 @@ from typing import Any
 from durable_ext.messages import WorkItem
 from durable_ext.runtime import backoff
 from durable_ext.runtime.activities import MAX_DELIVERIES, Activities
-from durable_ext.storage.contract import Store
+from durable_ext.storage.contract import SUSPECT_DELIVERIES, Store
 
 logger = logging.getLogger(__name__)
-
-SUSPECT_DELIVERIES = 3
-"""From this delivery on an activity may be what kills the process: it runs with no other beside it."""
 
 
 class Fetcher:

@@ -24,12 +24,12 @@ from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
 from durable_ext.runtime import backoff
 from durable_ext.runtime.activities import MAX_DELIVERIES, Activities
-from durable_ext.runtime.fetcher import SUSPECT_DELIVERIES, Fetcher
+from durable_ext.runtime.fetcher import Fetcher
 from durable_ext.runtime.registry import Registry
 from durable_ext.runtime.residents import Resident, Residents
 from durable_ext.runtime.turns import LocalOutcome, TurnBrokenError, Turns
 from durable_ext.settings import Settings
-from durable_ext.storage.contract import DeadLetter, Delivery, Store
+from durable_ext.storage.contract import SUSPECT_DELIVERIES, DeadLetter, Delivery, Store
 
 logger = logging.getLogger(__name__)
 

@@ -48,6 +48,10 @@ Receipt: TypeAlias = object
 """Names one stored message to the store that delivered it, or (a `WorkReceipt`) a work item. Hashable."""
 
 
+SUSPECT_DELIVERIES = 3
+"""From this delivery on a work item may be what kills the process that runs it."""
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """A message in the hands of this worker, until a commit consumes its receipt or it is given back.
 
@@ -298,6 +302,9 @@ class Store(ClientStore, Protocol):
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
         """Wait for work items; return 1 to `limit`, each counted as delivered and claimed.
+
+        Suspects (see `SUSPECT_DELIVERIES`) come one at a time and after the others, for at most a minute: a process
+        that dies then is counted against one of them, not against all.
 
         Cancellation loses none and counts none: once it is over, what was claimed meanwhile is offered again.
         """

@@ -31,7 +31,7 @@ from storage_hub import (
 
 from durable_ext.errors import StoreInUseError
 from durable_ext.history import LIVE
-from durable_ext.storage.contract import Commit, Store
+from durable_ext.storage.contract import SUSPECT_DELIVERIES, Commit, Store
 
 Opener = Callable[[], Awaitable[Store]]
 Run = Callable[[str], Awaitable[asyncio.subprocess.Process]]
@@ -151,6 +151,34 @@ async def test_work_that_never_ends_goes_to_the_end_of_the_line(open_host: Opene
         await store.close()
         store = await open_host()
     assert first_in_line == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+async def test_suspects_come_one_at_a_time_and_after_the_others(open_host: Opener) -> None:
+    store = await open_host()
+    _, version = await running(store)
+    await store.commit(
+        Commit(
+            instance_id="one",
+            execution_id="execution",
+            version=version,
+            events=turn(scheduled(0), scheduled(1)),
+            work=[work("one", 0), work("one", 1)],
+        )
+    )
+    for _ in range(SUSPECT_DELIVERIES - 1):
+        await soon(store.receive_work(10))
+        await store.close()
+        store = await open_host()
+    _, version = await running(store, "two")
+    await store.commit(
+        Commit(instance_id="two", execution_id="e", version=version, events=turn(scheduled(0)), work=[work("two", 0)])
+    )
+    claimed = [await soon(store.receive_work(10)) for _ in range(3)]
+    assert [[(each.instance_id, each.deliveries) for each in items] for items in claimed] == [
+        [("two", 1)],
+        [("one", SUSPECT_DELIVERIES)],
+        [("one", SUSPECT_DELIVERIES)],
+    ]
 
 
 async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_host: Opener) -> None:

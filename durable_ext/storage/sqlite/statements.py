@@ -26,7 +26,15 @@ from durable_ext.history import (
     encode_events,
 )
 from durable_ext.messages import Message, WorkItem, WorkReceipt
-from durable_ext.storage.contract import Commit, DeadLetter, Delivery, InstanceQuery, Receipt, StatusChange
+from durable_ext.storage.contract import (
+    SUSPECT_DELIVERIES,
+    Commit,
+    DeadLetter,
+    Delivery,
+    InstanceQuery,
+    Receipt,
+    StatusChange,
+)
 from durable_ext.storage.sqlite.queries import conditions
 from durable_ext.storage.sqlite.schema import to_micros
 from durable_ext.storage.sqlite.writer import Transaction
@@ -415,14 +423,24 @@ class Claimed(NamedTuple):
     is_all: bool
 
 
+SUSPECTS_WAIT = 60_000_000
+"""Microseconds that suspect work items stay behind others at most."""
+
 _WORK_FIELDS = "instance_id, execution_id, task_id, name, orchestrator, attempt, deliveries, input"
 
 
-def claim_work(tx: Transaction, limit: int) -> Claimed:
-    """Claim the work items that wait longest, and count the delivery."""
+def claim_work(tx: Transaction, limit: int, now: int) -> Claimed:
+    """Claim the work items that wait longest, and count the delivery. Suspects wait for the others, or for too long."""
+    before = SUSPECT_DELIVERIES - 1
     rows = tx.execute(
-        f"SELECT {_WORK_FIELDS} FROM work WHERE is_claimed = 0 ORDER BY queued_at, task_id LIMIT ?", (limit,)
+        f"SELECT {_WORK_FIELDS} FROM work WHERE is_claimed = 0 AND (deliveries < ? OR queued_at < ?) "
+        "ORDER BY queued_at, task_id LIMIT ?",
+        (before, now - SUSPECTS_WAIT, limit),
     ).fetchall()
+    if not rows:
+        rows = tx.execute(
+            f"SELECT {_WORK_FIELDS} FROM work WHERE is_claimed = 0 ORDER BY queued_at, task_id LIMIT 1"
+        ).fetchall()
     items = [
         WorkItem(
             instance_id=instance_id,
@@ -437,7 +455,8 @@ def claim_work(tx: Transaction, limit: int) -> Claimed:
         for instance_id, execution_id, task_id, name, orchestrator, attempt, deliveries, input_ in rows
     ]
     _update_work(tx, "is_claimed = 1, deliveries = deliveries + 1", (each.receipt for each in items))
-    return Claimed(items, len(items) < limit)
+    is_all = len(items) < limit and not tx.execute("SELECT 1 FROM work WHERE is_claimed = 0 LIMIT 1").fetchone()
+    return Claimed(items, is_all)
 
 
 def release_work(tx: Transaction, receipts: Sequence[WorkReceipt]) -> None:

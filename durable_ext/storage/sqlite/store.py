@@ -101,7 +101,7 @@ class SqliteStore:
         if self.path != MEMORY:
             await self._become_only_host()
         await self._writer.submit(partial(statements.take_over, owner=owner, now=_now()))
-        self._inbox, self._workload = Inbox(self._writer, _now), Workload(self._writer)
+        self._inbox, self._workload = Inbox(self._writer, _now), Workload(self._writer, _now)
         self._inbox.start()
 
     async def _become_only_host(self) -> None:

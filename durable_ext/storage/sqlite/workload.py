@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from durable_ext.errors import StoreError
@@ -14,8 +15,8 @@ from durable_ext.storage.sqlite.writer import Writer
 class Workload:
     """What this host has to run. Work items stay in the table until somebody has a use for them."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, writer: Writer, now: Callable[[], int]) -> None:
+        self._writer, self._now = writer, now
         self._may_be_waiting = True
         self._offered = asyncio.Event()
         self._closed: Exception | None = None
@@ -44,7 +45,7 @@ class Workload:
                 await self._offered.wait()
 
     async def _claim(self, limit: int) -> list[WorkItem]:
-        claim = self._writer.submit(partial(claim_work, limit=limit), self._settle)
+        claim = self._writer.submit(partial(claim_work, limit=limit, now=self._now()), self._settle)
         try:
             return (await asyncio.shield(claim)).items
         except asyncio.CancelledError:
