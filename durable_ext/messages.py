@@ -12,6 +12,7 @@ from durable_ext.history import (
     ExecutionStarted,
     HistoryEvent,
     OrchestrationRuntimeStatus,
+    ParentInstance,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceFailed,
 )
@@ -64,23 +65,27 @@ def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted) -> Mess
     parent = started.parent
     if parent is None:
         return None
-    event: HistoryEvent
     if end.orchestration_status is OrchestrationRuntimeStatus.Completed:
         event = SubOrchestrationInstanceCompleted(
             timestamp=end.timestamp, task_scheduled_id=parent.task_id, result=end.result
         )
-    else:
-        reason = end.result or ""
-        if end.orchestration_status is OrchestrationRuntimeStatus.Terminated:
-            reason = f"Orchestrator function '{started.name}' was terminated: {reason}"
-        failure = end.failure_details or FailureDetails(
-            error_type=f"Orchestration{end.orchestration_status.value}", error_message=reason
-        )
-        event = SubOrchestrationInstanceFailed(
-            timestamp=end.timestamp,
-            task_scheduled_id=parent.task_id,
-            reason=reason,
-            details=f"Message: {failure.error_message}, StackTrace: {failure.stack_trace or ''}",
-            failure_details=failure,
-        )
+        return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)
+    reason = end.result or ""
+    if end.orchestration_status is OrchestrationRuntimeStatus.Terminated:
+        reason = f"Orchestrator function '{started.name}' was terminated: {reason}"
+    failure = end.failure_details or FailureDetails(
+        error_type=f"Orchestration{end.orchestration_status.value}", error_message=reason
+    )
+    return failure_to_parent(parent, reason, failure, end.timestamp)
+
+
+def failure_to_parent(parent: ParentInstance, reason: str, failure: FailureDetails, when: datetime) -> Message:
+    """What a parent is told of a sub-orchestration that failed, or that could not be run."""
+    event = SubOrchestrationInstanceFailed(
+        timestamp=when,
+        task_scheduled_id=parent.task_id,
+        reason=reason,
+        details=f"Message: {failure.error_message}, StackTrace: {failure.stack_trace or ''}",
+        failure_details=failure,
+    )
     return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)

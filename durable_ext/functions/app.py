@@ -161,7 +161,7 @@ class DFApp(Blueprint, FunctionRegister):
             self._function_builders = recorded
 
 
-def _client(binding: DurableClient | OrchestrationClientInput) -> Callable[[FunctionBuilder], FunctionBuilder]:
+def _client(binding: DurableClient) -> Callable[[FunctionBuilder], FunctionBuilder]:
     def record(builder: FunctionBuilder) -> FunctionBuilder:
         check_client(user_function(builder._function), binding.name)
         _reach(builder, "client_function")

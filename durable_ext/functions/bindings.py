@@ -63,17 +63,13 @@ class DurableClient(InputBinding):
         super().__init__(name=name)
 
 
-class OrchestrationClientInput(InputBinding):
+class OrchestrationClientInput(DurableClient):
     """`DurableClient` under the name the first release of Durable Functions gave it."""
 
     @staticmethod
     def get_binding_name() -> str:
         """The binding's type."""
         return ORCHESTRATION_CLIENT
-
-    def __init__(self, name: str, task_hub: str | None = None, connection_name: str | None = None) -> None:
-        self.task_hub, self.connection_name = task_hub, connection_name
-        super().__init__(name=name)
 
 
 class OrchestrationClientOutput(OutputBinding):

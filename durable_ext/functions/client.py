@@ -24,7 +24,8 @@ class DurableOrchestrationClient(OrchestrationClient):
     refused with a TypeError.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> DurableOrchestrationClient:  # noqa: D102
+    def __new__(cls, *args: Any, **kwargs: Any) -> DurableOrchestrationClient:
+        """Refuse what the first programming model passed."""
         # Here, because the parameters of __init__ are not those of the first programming model and would only
         # complain about what is missing.
         if "context" in kwargs or (args and isinstance(args[0], str | bytes)):

@@ -5,13 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from durable_ext.errors import FailureDetails, InstanceAlreadyExistsError, InstanceNotFoundError
-from durable_ext.history import (
-    ExecutionStarted,
-    OrchestrationRuntimeStatus,
-    ParentInstance,
-    SubOrchestrationInstanceFailed,
-)
-from durable_ext.messages import Message
+from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus, ParentInstance
+from durable_ext.messages import Message, failure_to_parent
 
 
 def refuse_start(
@@ -22,7 +17,7 @@ def refuse_start(
     way_out = "give the sub-orchestration another, or wait until that instance has ended"
     message = f"{error} Its ID is '{start.instance_id}': {way_out}."
     failure = FailureDetails(error_type=type(error).__name__, error_message=message)
-    return _failed(parent, f"Orchestrator function '{start.name}' failed: {message}", failure, now)
+    return failure_to_parent(parent, f"Orchestrator function '{start.name}' failed: {message}", failure, now)
 
 
 def refuse_rewind(instance_id: str, parent: ParentInstance, now: datetime) -> Message:
@@ -30,15 +25,4 @@ def refuse_rewind(instance_id: str, parent: ParentInstance, now: datetime) -> Me
     error = InstanceNotFoundError(instance_id)
     message = f"{error} It was purged or replaced since it failed, so it cannot be rewound."
     failure = FailureDetails(error_type=type(error).__name__, error_message=message, is_non_retriable=True)
-    return _failed(parent, f"Sub-orchestration '{instance_id}' failed: {message}", failure, now)
-
-
-def _failed(parent: ParentInstance, reason: str, failure: FailureDetails, now: datetime) -> Message:
-    event = SubOrchestrationInstanceFailed(
-        timestamp=now,
-        task_scheduled_id=parent.task_id,
-        reason=reason,
-        details=f"Message: {failure.error_message}, StackTrace: ",
-        failure_details=failure,
-    )
-    return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)
+    return failure_to_parent(parent, f"Sub-orchestration '{instance_id}' failed: {message}", failure, now)
