@@ -17,7 +17,7 @@ from durable_ext.client import OrchestrationClient
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.functions.lowering import lower
-from durable_ext.runtime.registry import Registry
+from durable_ext.registry import Registry
 from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings
 from durable_ext.storage.contract import Store

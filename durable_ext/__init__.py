@@ -20,6 +20,7 @@ Importing it does nothing else.
 
 from __future__ import annotations
 
+from durable_ext.client.status import DurableOrchestrationStatus, PurgeHistoryResult
 from durable_ext.engine.context import DurableOrchestrationContext
 from durable_ext.errors import (
     ActivityFailedError,
@@ -47,7 +48,6 @@ from durable_ext.functions.app import Blueprint, DFApp
 from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
 from durable_ext.history import OrchestrationRuntimeStatus
 from durable_ext.retry import RetryOptions, RetryPolicy
-from durable_ext.status import DurableOrchestrationStatus, PurgeHistoryResult
 
 # The names of the client in azure-functions-durable 2.
 DurableFunctionsClient = DurableOrchestrationClient

@@ -11,10 +11,10 @@ import aiohttp
 import msgspec
 
 from durable_ext.client import OrchestrationClient
+from durable_ext.client.status import json_or_text
 from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceStateError
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events
 from durable_ext.http.bodies import status_body
-from durable_ext.status import json_or_text
 from durable_ext.storage.contract import DeadLetter, InstanceQuery
 
 Status = Mapping[str, Any]
@@ -117,8 +117,8 @@ class HubInStore:
 
     async def steer(self, verb: str, instance_id: str, reason: str | None) -> None:
         """`terminate`, `suspend`, `resume` or `rewind`."""
-        # The verbs raise where nothing can come of it; the client itself would be silent about an ended instance.
-        await getattr(self._client.verbs, verb)(instance_id, reason)
+        # The operations raise where nothing can come of it; the client itself would be silent about an ended instance.
+        await getattr(self._client.operations, verb)(instance_id, reason)
 
     async def restart(self, instance_id: str, *, with_new_id: bool) -> str:
         """Start the same orchestration with the same input again; return the id."""
@@ -126,7 +126,7 @@ class HubInStore:
 
     async def purge(self, instance_id: str) -> int:
         """Remove an instance that has ended; return 1."""
-        removed = await self._client.verbs.purge(instance_id)
+        removed = await self._client.operations.purge(instance_id)
         if not removed:
             raise InstanceNotFoundError(instance_id)
         return removed

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from durable_ext.client.status import json_or_text
 from durable_ext.history import (
     ExecutionCompleted,
     ExecutionStarted,
@@ -21,7 +22,6 @@ from durable_ext.history import (
     TaskScheduled,
     TimerFired,
 )
-from durable_ext.status import json_or_text
 
 # What an item never shows, by kind of event. Versions, event ids and task ids are shown of no event.
 _EVERYWHERE = ("EventId", "TaskScheduledId", "Version")

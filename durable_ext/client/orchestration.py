@@ -13,11 +13,11 @@ import msgspec
 
 from durable_ext.client.history_view import show_history as project_history
 from durable_ext.client.links import ManagementLinks, forwarded_origin, origin_of, with_origin
-from durable_ext.client.verbs import InstanceVerbs, KnownFunctions, utc_now
+from durable_ext.client.operations import InstanceOperations, KnownFunctions, utc_now
+from durable_ext.client.status import DurableOrchestrationStatus, PurgeHistoryResult, StatusPage
 from durable_ext.codec import Codec
 from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceStateError
 from durable_ext.history import TERMINAL, HistoryEvent, OrchestrationRuntimeStatus
-from durable_ext.status import DurableOrchestrationStatus, PurgeHistoryResult, StatusPage
 from durable_ext.storage.contract import ClientStore, DeadLetter, InstanceQuery
 
 Statuses = Iterable[OrchestrationRuntimeStatus | str]
@@ -70,7 +70,7 @@ class OrchestrationClient:
         self._resolve, self._clock = resolve, clock
         self._links = links or ManagementLinks(hub_name=hub_name)
         self._use_forwarded_host = use_forwarded_host
-        self._verbs = InstanceVerbs(
+        self._operations = InstanceOperations(
             store,
             default_version=default_version,
             overridable=overridable,
@@ -84,9 +84,9 @@ class OrchestrationClient:
         return self._hub_name
 
     @property
-    def verbs(self) -> InstanceVerbs:
+    def operations(self) -> InstanceOperations:
         """The same operations without leniency: whatever does not apply raises."""
-        return self._verbs
+        return self._operations
 
     # --- start and steer ---------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class OrchestrationClient:
         concurrent starts with one id exactly one succeeds.
         """
         name = self._resolve(orchestration_function_name)
-        return await self._verbs.start(name, instance_id, self._codec.encode(client_input), version)
+        return await self._operations.start(name, instance_id, self._codec.encode(client_input), version)
 
     async def raise_event(
         self,
@@ -120,7 +120,7 @@ class OrchestrationClient:
         """
         self._check_hub(task_hub_name)
         try:
-            await self._verbs.raise_event(instance_id, event_name, self._codec.encode(event_data))
+            await self._operations.raise_event(instance_id, event_name, self._codec.encode(event_data))
         except InstanceNotFoundError as err:
             raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
         except InstanceStateError as err:
@@ -133,17 +133,17 @@ class OrchestrationClient:
         Running activities go on, their results are dropped. Sub-orchestrations go on too unless `recursive`.
         """
         with suppress(InstanceStateError):  # it has ended, so it is stopped
-            await self._verbs.terminate(instance_id, reason, recursive=recursive)
+            await self._operations.terminate(instance_id, reason, recursive=recursive)
 
     async def suspend(self, instance_id: str, reason: str | None = None) -> None:
         """Pause an instance: what arrives meanwhile waits. No effect on one that is paused or has ended."""
         with suppress(InstanceStateError):
-            await self._verbs.suspend(instance_id, reason)
+            await self._operations.suspend(instance_id, reason)
 
     async def resume(self, instance_id: str, reason: str | None = None) -> None:
         """End the pause of an instance. No effect on one that is not paused or has ended."""
         with suppress(InstanceStateError):
-            await self._verbs.resume(instance_id, reason)
+            await self._operations.resume(instance_id, reason)
 
     async def rewind(
         self,
@@ -155,7 +155,7 @@ class OrchestrationClient:
         """Run a failed instance again from where it failed; results it already has are kept."""
         self._check_hub(task_hub_name)
         try:
-            await self._verbs.rewind(instance_id, reason)
+            await self._operations.rewind(instance_id, reason)
         except InstanceNotFoundError as err:
             raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
         except InstanceStateError as err:
@@ -167,7 +167,7 @@ class OrchestrationClient:
 
         With the old id the instance must have ended, and what is known of its former run goes.
         """
-        return await self._verbs.restart(instance_id, with_new_id=restart_with_new_instance_id)
+        return await self._operations.restart(instance_id, with_new_id=restart_with_new_instance_id)
 
     # --- ask ---------------------------------------------------------------------------------------------
 
@@ -268,7 +268,7 @@ class OrchestrationClient:
 
     async def purge_instance_history(self, instance_id: str) -> PurgeHistoryResult:
         """Remove an instance that has ended, with everything it owns; a live one raises `InstanceStateError`."""
-        return PurgeHistoryResult(await self._verbs.purge(instance_id))
+        return PurgeHistoryResult(await self._operations.purge(instance_id))
 
     async def purge_instance_history_by(
         self,

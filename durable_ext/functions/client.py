@@ -9,10 +9,10 @@ from typing import Any
 import azure.functions as func
 
 from durable_ext.client.orchestration import HttpRequestLike, OrchestrationClient
+from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.client.sync import SyncOrchestrationClient
 from durable_ext.errors import InstanceNotFoundError
 from durable_ext.history import OrchestrationRuntimeStatus
-from durable_ext.status import DurableOrchestrationStatus
 
 _JSON = "application/json"
 

@@ -27,7 +27,7 @@ from durable_ext.functions.checks import (
 from durable_ext.functions.injection import Clients, Hub, Injection, inject
 from durable_ext.functions.reflection import where
 from durable_ext.functions.resolving import durable_name, user_function
-from durable_ext.runtime.registry import Activity, Orchestrator, Registry
+from durable_ext.registry import Activity, Orchestrator, Registry
 
 _DURABLE = (Role.CLIENT, Role.STARTS)
 

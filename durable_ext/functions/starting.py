@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import azure.functions as func
 
+from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.errors import InstanceAlreadyExistsError
 from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
 from durable_ext.functions.starts import StartRequest
-from durable_ext.status import DurableOrchestrationStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

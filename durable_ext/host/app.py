@@ -26,7 +26,7 @@ from durable_ext.host.server import WEBHOOK_PATH, HttpServer, build_routes, list
 from durable_ext.host.state import absolute, make_room, storage_url, timers_file
 from durable_ext.host.timers import TimerMemory, Timers, read_timers
 from durable_ext.http.api import ManagementApi
-from durable_ext.runtime.registry import Registry
+from durable_ext.registry import Registry
 from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings, load_settings
 from durable_ext.storage.contract import Store

@@ -12,6 +12,7 @@ from typing import Any
 
 from durable_ext.client.links import ManagementLinks, forwarded_origin, with_origin
 from durable_ext.client.orchestration import OrchestrationClient
+from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.errors import (
     CodecError,
     FunctionNotFoundError,
@@ -26,7 +27,6 @@ from durable_ext.http.bodies import error, status_body
 from durable_ext.http.keys import DevelopmentKeys, Keys
 from durable_ext.http.messages import Request, Response, json_response
 from durable_ext.http.routes import Scope, match
-from durable_ext.status import DurableOrchestrationStatus
 from durable_ext.storage.contract import InstanceQuery
 
 _log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ class ManagementApi:
 
     async def _purge(self, request: Request, parameters: Parameters) -> Response:
         try:
-            removed = await self._client.verbs.purge(parameters["instance_id"])
+            removed = await self._client.operations.purge(parameters["instance_id"])
         except InstanceStateError as err:
             return json_response(412, str(err))
         return _purged(removed)
@@ -219,15 +219,15 @@ class ManagementApi:
         return Response(status=202)
 
     async def _terminate(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.verbs.terminate(parameters["instance_id"], query.text(request, "reason"))
+        await self._client.operations.terminate(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _suspend(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.verbs.suspend(parameters["instance_id"], query.text(request, "reason"))
+        await self._client.operations.suspend(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _resume(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.verbs.resume(parameters["instance_id"], query.text(request, "reason"))
+        await self._client.operations.resume(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _rewind(self, request: Request, parameters: Parameters) -> Response:

@@ -6,8 +6,8 @@ import traceback
 from datetime import datetime
 from typing import Any
 
+from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.http.messages import Response, json_response
-from durable_ext.status import DurableOrchestrationStatus
 
 
 def status_body(status: DurableOrchestrationStatus) -> dict[str, Any]:

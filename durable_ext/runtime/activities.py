@@ -20,8 +20,8 @@ from durable_ext.codec import Codec
 from durable_ext.errors import DurableError, FailureDetails, FunctionNotFoundError, describe, details_json
 from durable_ext.history import TaskCompleted, TaskFailed, encode_event
 from durable_ext.messages import WorkItem
+from durable_ext.registry import Activity, FunctionTable
 from durable_ext.runtime.logs import current_activity
-from durable_ext.runtime.registry import Activity, FunctionTable
 from durable_ext.tracebacks import user_traceback
 
 logger = logging.getLogger(__name__)

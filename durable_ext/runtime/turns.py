@@ -18,11 +18,11 @@ from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import DurableError, FunctionNotFoundError
 from durable_ext.history import HistoryEvent, TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
+from durable_ext.registry import Registry
 from durable_ext.runtime.activities import BLOCKING, Activities
 from durable_ext.runtime.admission import Admission, Standing, admit
 from durable_ext.runtime.damage import assess, fail_before_start
 from durable_ext.runtime.logs import log_drop, log_turn
-from durable_ext.runtime.registry import Registry
 from durable_ext.runtime.residents import Resident
 from durable_ext.runtime.verdicts import MAX_DEATHS, OrchestratorProcessLostError, condemn, orchestrator_letter
 from durable_ext.storage.contract import Commit, DeadLetter, Delivery, Opening, Receipt, Snapshot, StatusChange, Store

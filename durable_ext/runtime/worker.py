@@ -22,10 +22,10 @@ from durable_ext.engine.turn import EngineOptions
 from durable_ext.errors import VersionConflictError
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
+from durable_ext.registry import Registry
 from durable_ext.runtime import backoff
 from durable_ext.runtime.activities import MAX_DELIVERIES, Activities
 from durable_ext.runtime.fetcher import Fetcher
-from durable_ext.runtime.registry import Registry
 from durable_ext.runtime.residents import Resident, Residents
 from durable_ext.runtime.turns import LocalOutcome, TurnBrokenError, Turns
 from durable_ext.settings import Settings

@@ -17,7 +17,7 @@ from durable_ext.errors import (
     InvalidInstanceIdError,
 )
 from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
-from durable_ext.runtime.registry import FunctionTable, Orchestrator
+from durable_ext.registry import FunctionTable, Orchestrator
 from durable_ext.storage.contract import Store
 
 Status = OrchestrationRuntimeStatus

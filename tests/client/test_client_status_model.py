@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from durable_ext.client.status import DurableOrchestrationStatus, PurgeHistoryResult, json_or_text
 from durable_ext.history import OrchestrationRuntimeStatus
-from durable_ext.status import DurableOrchestrationStatus, PurgeHistoryResult, json_or_text
 
 WIRE = {
     "name": "Hello",

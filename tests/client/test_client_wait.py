@@ -87,7 +87,7 @@ class TestBlockingClient:
             blocking.get_status("one")
 
     async def test_every_method_of_the_client_is_there(self, client: OrchestrationClient) -> None:
-        public = {name for name in dir(OrchestrationClient) if not name.startswith("_")} - {"verbs"}
+        public = {name for name in dir(OrchestrationClient) if not name.startswith("_")} - {"operations"}
         assert public <= set(dir(SyncOrchestrationClient))
 
     async def test_it_hands_out_the_same_links(self, store: Store) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from durable_ext.errors import ActivityFailedError, ActivityTimeout, SubOrchestrationFailedError
+from durable_ext.registry import Activity, Orchestrator, Registry
 from durable_ext.retry import RetryPolicy
 from durable_ext.runtime.logs import current_activity
-from durable_ext.runtime.registry import Activity, Orchestrator, Registry
 
 REGISTRY = Registry()
 SOON = timedelta(milliseconds=15)

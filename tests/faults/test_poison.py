@@ -12,12 +12,12 @@ import pytest
 from fault_scenarios import REGISTRY
 
 from durable_ext.client import OrchestrationClient
+from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import EventRaised, ExecutionStarted, encode_event
 from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings
-from durable_ext.status import DurableOrchestrationStatus
 from durable_ext.storage.contract import Store
 from durable_ext.storage.opening import open_store
 

@@ -11,7 +11,7 @@ from durable_ext.client import OrchestrationClient
 from durable_ext.codec import JsonCodec
 from durable_ext.http.api import ManagementApi
 from durable_ext.http.messages import Request, Response
-from durable_ext.runtime.registry import FunctionTable, Orchestrator
+from durable_ext.registry import FunctionTable, Orchestrator
 from durable_ext.storage.contract import Store
 
 BASE = "http://localhost:7071/runtime/webhooks/durabletask"

@@ -12,7 +12,7 @@ from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import LIVE, TERMINAL, ExecutionStarted, HistoryEvent
 from durable_ext.ids import new_execution_id
 from durable_ext.messages import Message
-from durable_ext.runtime.registry import Activity, Orchestrator, Registry
+from durable_ext.registry import Activity, Orchestrator, Registry
 from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings
 from durable_ext.storage.contract import InstanceRecord, Store

@@ -15,10 +15,10 @@ import pytest
 from durable_ext.codec import JsonCodec
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
+from durable_ext.registry import Activity, FunctionTable
 from durable_ext.runtime import activities as module
 from durable_ext.runtime.activities import Activities
 from durable_ext.runtime.logs import ActivityLogFilter
-from durable_ext.runtime.registry import Activity, FunctionTable
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]

@@ -45,7 +45,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class InstanceVerbs:
+class InstanceOperations:
     """Starts, steers and removes instances.
 
     `overridable` are the statuses in which an existing instance gives way to a new start with its id.
