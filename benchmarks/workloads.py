@@ -16,7 +16,7 @@ from time import perf_counter
 
 from benchmarks.bench import Engine, Result, check, engine, percentile
 from durable_ext.codec import JsonCodec
-from durable_ext.engine.session import Session
+from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events, encode_events
 
@@ -174,7 +174,7 @@ async def replay(store: str, *, rounds: int = 15) -> AsyncIterator[Result]:
 
 
 def _replay(function: Callable[..., object], history: list[HistoryEvent]) -> None:
-    session = Session(function, codec=JsonCodec(), options=EngineOptions())
+    session = OrchestrationSession(function, codec=JsonCodec(), options=EngineOptions())
     session.replay(history)
     check((session.non_determinism, session.is_finished), (None, True))
 

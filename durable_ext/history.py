@@ -115,12 +115,14 @@ class ExecutionResumed(Event, frozen=True, kw_only=True):
 class ExecutionRewound(Event, frozen=True, kw_only=True):
     """A failed execution runs again. The failures of the tasks in `task_ids` no longer count; the tasks run anew.
 
-    `parent` is set where a rewound parent passes the request on to a sub-orchestration.
+    `parent` is set where a rewound parent passes the request on to a sub-orchestration; `asked` is then the number
+    that a refusal must carry to be heard.
     """
 
     reason: str | None = None
     task_ids: tuple[int, ...] = ()
     parent: ParentInstance | None = None
+    asked: int = 0
 
 
 class TaskScheduled(Event, frozen=True, kw_only=True):
@@ -135,6 +137,7 @@ class TaskCompleted(Event, frozen=True, kw_only=True):
 
     task_scheduled_id: int
     result: str | None = None
+    asked: int = 0
 
 
 class TaskFailed(Event, frozen=True, kw_only=True):
@@ -144,6 +147,7 @@ class TaskFailed(Event, frozen=True, kw_only=True):
     reason: str
     details: str | None = None
     failure_details: FailureDetails
+    asked: int = 0
 
 
 class SubOrchestrationInstanceCreated(Event, frozen=True, kw_only=True):
@@ -161,6 +165,7 @@ class SubOrchestrationInstanceCompleted(Event, frozen=True, kw_only=True):
 
     task_scheduled_id: int
     result: str | None = None
+    asked: int = 0
 
 
 class SubOrchestrationInstanceFailed(Event, frozen=True, kw_only=True):
@@ -170,6 +175,7 @@ class SubOrchestrationInstanceFailed(Event, frozen=True, kw_only=True):
     reason: str
     details: str | None = None
     failure_details: FailureDetails
+    asked: int = 0
 
 
 class TimerCreated(Event, frozen=True, kw_only=True):
@@ -231,7 +237,12 @@ HistoryEvent: TypeAlias = (
 Outcome: TypeAlias = (
     TaskCompleted | TaskFailed | SubOrchestrationInstanceCompleted | SubOrchestrationInstanceFailed | TimerFired
 )
-"""Events that answer one numbered action of one execution."""
+"""Events that answer one numbered action of one execution.
+
+`asked` tells the answers to one call apart when a rewind has asked for it again: of an activity it is
+`messages.WorkItem.asked`, of a sub-orchestration the number of rewinds in its own history. An answer counts only if
+its number is above those of all answers that a rewind has voided.
+"""
 
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(HistoryEvent)

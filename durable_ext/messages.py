@@ -31,18 +31,20 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkReceipt(msgspec.Struct, frozen=True):
-    """The identity of an activity call: its outcome answers exactly this."""
+    """The identity of an activity call, and which asking of it: its outcome answers exactly this."""
 
     instance_id: str
     execution_id: str
     task_id: int
+    asked: int = 0
 
 
 class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     """An activity call.
 
-    `orchestrator` is the caller's name, for logs. `attempt` counts from 1 under a retry policy. `deliveries` counts
-    the times it was handed out to run: durably, before it ran; giving it back unrun uncounts.
+    `orchestrator` is the caller's name, for logs. `attempt` counts from 1 under a retry policy. `asked` is how often
+    a rewind has asked for the same call again. `tries` counts the times it was handed out to run: durably, before it
+    ran; giving it back unrun uncounts. `queued_at` is when it began to wait in the store, if it did.
     """
 
     instance_id: str
@@ -52,12 +54,14 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
     orchestrator: str
     input: str | None = None
     attempt: int = 1
-    deliveries: int = 0
+    asked: int = 0
+    tries: int = 0
+    queued_at: datetime | None = None
 
     @property
     def receipt(self) -> WorkReceipt:
-        """What a commit that carries the outcome consumes."""
-        return WorkReceipt(self.instance_id, self.execution_id, self.task_id)
+        """What a commit that carries the outcome completes."""
+        return WorkReceipt(self.instance_id, self.execution_id, self.task_id, self.asked)
 
 
 def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted) -> Message | None:

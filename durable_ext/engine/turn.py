@@ -9,7 +9,13 @@ from typing import Any
 
 import msgspec
 
-from durable_ext.history import ExecutionStarted, HistoryEvent, OrchestrationRuntimeStatus, OrchestratorStarted
+from durable_ext.history import (
+    EventRaised,
+    ExecutionStarted,
+    HistoryEvent,
+    OrchestrationRuntimeStatus,
+    OrchestratorStarted,
+)
 from durable_ext.messages import Message, WorkItem
 
 
@@ -20,6 +26,10 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     generation. `status_changed` is False where the status row need not be written for the turn's sake.
     `output` is JSON text for Completed; the failure's or reason's text for Failed, Terminated and Suspended.
     `custom_status` is UNSET while this execution has not set one: what an earlier generation set stays.
+
+    `unread` are external events of this inbox that nobody waits for yet: they are not in the history, and the session
+    has them in mind. `read` are earlier ones of that kind that were fed now, or that nobody is to have any more.
+    `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more.
     """
 
     execution_id: str
@@ -32,6 +42,9 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None = None
     started: ExecutionStarted | None = None
     status_changed: bool = False
+    unread: Sequence[EventRaised] = ()
+    read: Sequence[EventRaised] = ()
+    cancelled: Sequence[int] = ()
 
 
 class Callee(msgspec.Struct, frozen=True, kw_only=True):

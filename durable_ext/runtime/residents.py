@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Final
 
-from durable_ext.engine.session import Session
+from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.runtime.admission import Standing
 from durable_ext.storage.contract import Delivery, Version
 
@@ -42,7 +42,7 @@ class Resident:
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
         self.inbox: list[Delivery] = []
-        self.session: Session | None = None
+        self.session: OrchestrationSession | None = None
         self.standing = Standing(instance_id)
         self.version: Version | None = None
         self.is_queued = False

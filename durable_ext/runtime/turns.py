@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from durable_ext.codec import Codec
-from durable_ext.engine.session import Session
+from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import DurableError, FunctionNotFoundError
 from durable_ext.history import HistoryEvent, TaskCompleted, TaskFailed
@@ -154,12 +154,12 @@ class Turns:
             raise RuntimeError(f"events were admitted to {resident.instance_id}, which has no session")
         return self._timed(resident, "turn", session.advance, now, admission.events)
 
-    def _session(self, name: str) -> Session:
+    def _session(self, name: str) -> OrchestrationSession:
         try:
             orchestrator = self._orchestrators.get(name)
         except FunctionNotFoundError as error:
-            return Session(_raiser(error), codec=self._codec, options=self._options)
-        return Session(
+            return OrchestrationSession(_raiser(error), codec=self._codec, options=self._options)
+        return OrchestrationSession(
             orchestrator.function, codec=self._codec, options=self._options, input_type=orchestrator.input_type
         )
 

@@ -5,83 +5,123 @@ them, activity calls to be run (work items), and dead letters. It never runs use
 engine.
 
 How an instance changes
-    Only by `Store.commit`, `Store.create_instance` (its start) and `Store.purge`. A commit carries the version it
-    was computed from and counts only if the instance still has that version. Leases, ownership and claims save
-    work; correctness never depends on them.
+    Only by `Store.commit`, `ClientStore.create_instance` (its start) and `ClientStore.purge`. A commit carries the
+    version it was computed from and counts only if the instance still has that version. Leases, ownership and claims
+    save work; correctness never depends on them.
 
 What a commit is
-    History, outgoing messages, work items, the status row and the removal of what was consumed, promised
-    together. SQLite does them in one transaction. A store without such transactions does them in this order:
-    history (the commit point), messages and work items, status row, removal of the consumed; it records in the
-    history transaction what it still owes, keeps one consumed message leased until everything is paid, and pays
-    the debts of a dead worker when that message comes back. Either way: nothing is sent for a commit that lost
-    its version check, and once history is durable everything else of the commit happens, crash or not.
+    History, outgoing messages, work items, the status row and the removal of what was consumed, promised together.
+    A store does them as one, or in this order: history (the commit point), messages and work items, status row,
+    removal of the consumed; then it records with the history what it still owes, and pays the debts of a worker that
+    died. Either way: nothing is sent for a commit that lost its version check, and once history is durable
+    everything else of the commit happens, crash or not, though perhaps after `Store.commit` has returned
+    (`Store.flush` waits for it).
 
-What may happen twice
-    A delivery may come again until a commit consumed it, never after. A work item may run again until its outcome
-    was committed. Both are lost by no crash. Messages to one instance are delivered in the order they were stored
-    (except after a crash, on stores with leases), those with `visible_at` not before that time.
+What happens to a message
+    It is delivered to a worker, by `Store.receive`, until a commit consumes it, never after. It may be delivered
+    again at any time before that: to this worker or to another, while the first delivery is still in hand; two
+    deliveries of one message have equal receipts. What a worker has not consumed when it dies is delivered again.
+    Messages to one instance come in the order they were stored, unless they come again; those with `visible_at` not
+    before that time. How they are batched says nothing.
+
+What is kept
+    A commit may keep a message instead of consuming it: an external event that nobody waits for yet. It stays stored
+    with its instance, through every commit that does not consume it, ends included, and goes when the instance is
+    purged or replaced. The store need not deliver it any more (it may); it comes with every `Store.begin` that reads
+    the instance, ahead of what was delivered, in the order in which the messages were stored.
+
+What happens to a work item
+    It is handed out, by `Store.receive_work`, or claimed by the commit that makes it, until its outcome is committed
+    or stored. It may be handed out again before that, so an activity may run twice; its outcome counts once, since
+    an execution takes the first outcome of a task only. Neither a crash nor a lost answer loses it.
+
+Two workers
+    Whichever worker a message is delivered to may run a turn of its instance. Two may do so at once: one of them
+    loses its version check. A store that shares instances out among its hosts tells a host when it loses some.
+
+What an answer that never came means
+    Any call may fail after it has taken effect. Whoever calls again must be prepared for that: a commit made again
+    loses its version check, and then `begin` says what is committed.
 
 Who cleans up
-    The store removes what a commit consumed, the history a new generation replaces, and payloads kept elsewhere
-    with the instance they belong to.
+    The store removes what a commit consumed, the history a new generation replaces, what an ended instance still had
+    queued (work items, messages for later), and payloads kept elsewhere with the instance they belong to.
 
 All methods are coroutines unless they say otherwise, and are called on the event loop that called `open`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import msgspec
 
 from durable_ext.history import ExecutionStarted, HistoryEvent, OrchestrationRuntimeStatus
-from durable_ext.messages import Message, WorkItem
+from durable_ext.messages import Message, WorkItem, WorkReceipt
 
 Version: TypeAlias = object
 """Opaque to everybody but the store that made it. Compared by nobody else."""
 
-Receipt: TypeAlias = object
-"""Names one stored message to the store that delivered it, or (a `WorkReceipt`) a work item. Hashable."""
+Receipt: TypeAlias = Hashable
+"""Names one stored message to the store that delivered it: equal in every delivery of that message."""
 
 
-SUSPECT_DELIVERIES = 3
-"""From this delivery on a work item may be what kills the process that runs it."""
+class StoreTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a runtime does differently from store to store.
+
+    `is_shared`: other workers, perhaps with other functions, may host the same hub, so what this app does not know
+    may be known elsewhere. `status_interval`: while turns are committed, the status row is written at least this
+    often. `turn_size`: how many deliveries should go into one turn at most; None: any number. `gather`: seconds worth
+    waiting for more outcomes of activities that run here before they go into a turn. `directory`: where the processes
+    of this machine that host the hub may keep files about themselves; None: nothing of the hub outlives its process.
+    """
+
+    is_shared: bool = False
+    status_interval: timedelta = timedelta(seconds=10)
+    turn_size: int | None = None
+    gather: float = 0.0
+    directory: Path | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A message in the hands of this worker, until a commit consumes its receipt or it is given back.
+    """A message in the hands of this worker, until a commit consumes or keeps its receipt or it is given back.
 
-    `deaths` counts the workers that died holding it without any commit of its instance in between. `damage` says why
-    the stored message cannot be read, if so; then `event` is a GenericEvent that has it as text.
+    `tries` estimates how often it has been delivered without being consumed, kept or given back, this time included.
+    `is_kept` says that an earlier commit kept it. `unreadable` says why the stored message cannot be read, if so;
+    then `event` is a GenericEvent that has it as text.
     """
 
     receipt: Receipt
     instance_id: str
     event: HistoryEvent
     execution_id: str | None = None
-    deaths: int = 0
-    damage: str | None = None
+    tries: int = 1
+    is_kept: bool = False
+    unreadable: str | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """An instance as its store last committed it.
 
     `version` is what the next commit must carry. `history` is that of the current execution and empty if the
-    instance is unknown or has not begun.
+    instance is unknown or has not begun. `status` is None if the instance is unknown, Pending if it is to begin (or
+    to begin anew) with a start that is on its way. `unreadable` says why the history cannot be read, if so; then it
+    is empty.
     """
 
     instance_id: str
     version: Version
     status: OrchestrationRuntimeStatus | None
     history: list[HistoryEvent]
+    unreadable: str | None = None
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """What `Store.begin` answers: `snapshot` is None if the `known` version may still be current."""
+class LoadedTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn starts from. `snapshot` is None if the `known` version may still be current."""
 
     snapshot: Snapshot | None
     deliveries: Sequence[Delivery]
@@ -117,10 +157,14 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One turn of one instance, or (with no events) a version-checked removal of messages it has no use for.
 
     `version` comes from the `Snapshot`, or from the previous commit of this worker.
-    `replaces_history`: the events begin a new generation; the former one's history goes, in the same transaction.
-    `work` whose `deliveries` is 1 is claimed by this worker, which starts it when the commit returns; the rest is
-    offered by `receive_work`. A work item whose identity is already stored is the same call asked again (after a
-    rewind): it is kept once.
+    `replaces_history`: the events begin a new generation; the former one's history goes, in the same step.
+    `queued` work items are offered by `receive_work`. `inline` ones are claimed by this worker, which starts them
+    when the commit returns; both carry the number of tries they have had. The same call may be asked for again after
+    a rewind (`WorkItem.asked` tells the two apart): it may run twice, and counts once.
+    `consumed` messages go. `kept` ones stay with the instance.
+    `completed` names the work items whose outcomes came to this turn without being stored first: they go.
+    `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more: their work items
+    and messages need not come, and may. With a terminal status that holds for all of them.
     """
 
     instance_id: str
@@ -129,9 +173,13 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[HistoryEvent] = ()
     replaces_history: bool = False
     messages: Sequence[Message] = ()
-    work: Sequence[WorkItem] = ()
+    queued: Sequence[WorkItem] = ()
+    inline: Sequence[WorkItem] = ()
     status: StatusChange | None = None
     consumed: Collection[Receipt] = ()
+    kept: Collection[Receipt] = ()
+    completed: Collection[WorkReceipt] = ()
+    cancelled: Collection[int] = ()
     dead_letters: Sequence[DeadLetter] = ()
 
 
@@ -203,11 +251,11 @@ class ClientStore(Protocol):
         *,
         overridable: frozenset[OrchestrationRuntimeStatus],
     ) -> None:
-        """Store the instance as Pending, and its start message, atomically.
+        """Store the instance as Pending, and its start message. Once the instance is there, the message will be.
 
-        An existing instance whose status is in `overridable` is replaced: its history, unread messages and work
-        items go. Otherwise raises `InstanceAlreadyExistsError` and changes nothing; of two concurrent calls with
-        one id exactly one succeeds.
+        An existing instance whose status is in `overridable` is replaced: its history goes, and none of its messages
+        and work items reaches the successor. Otherwise raises `InstanceAlreadyExistsError` and changes nothing; of
+        two concurrent calls with one id exactly one succeeds.
         """
         ...
 
@@ -263,11 +311,17 @@ class ClientStore(Protocol):
 class Store(ClientStore, Protocol):
     """What the runtime needs besides. At most one runtime uses a Store object."""
 
-    async def host(self, owner: str) -> None:
+    @property
+    def traits(self) -> StoreTraits:
+        """What a runtime does differently with this store. The same all through the life of the object."""
+        ...
+
+    async def host(self, owner: str, lost: Callable[[], None]) -> None:
         """Become a host of the hub. `owner` is how a person would find this process.
 
-        A store that allows one host only raises `StoreInUseError` naming the present one. Messages and work items
-        left by hosts that died are offered again, their `deaths` and `deliveries` counted.
+        A store that allows one host only raises `StoreInUseError` naming the present one. What hosts that died held
+        is offered again, now or when the store has noticed. `lost` is called, on the event loop, when instances are
+        no longer this worker's (see `is_local`): what it knows of them may be out of date from then on.
         """
         ...
 
@@ -276,16 +330,22 @@ class Store(ClientStore, Protocol):
         ...
 
     async def receive(self) -> list[Delivery]:
-        """Wait for messages; return one or more, oldest first. Cancellation loses none."""
+        """Wait for messages; return one or more. Cancellation loses none.
+
+        Messages are fetched only while somebody waits here: a runtime that stops calling takes no more work.
+        """
         ...
 
-    async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> Opening:
+    async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         """Start a turn: say what is committed, and which of the deliveries are news.
 
-        With `known` None the snapshot is always read. Otherwise it may be left out: optimism that `commit` checks.
-        A store whose deliveries can come again after a commit consumed them leaves those out of the answer, having
-        seen to it that whatever followed from them is durable. Left out too are messages that went with an instance
-        purged or replaced since they were delivered. A delivery whose receipt is a `WorkReceipt` is passed on.
+        With `known` None the snapshot is always given, and with it every message kept; otherwise it may be left out:
+        optimism that `commit` checks. Of an instance that was never delivered before, it may be taken for granted
+        that its start is all there is.
+
+        A message is left out of the answer if it was consumed before (then whatever followed from it is durable), or
+        went with an instance that was purged or replaced. The answer may hold messages that were not asked about: the
+        start of an instance that has yet to begin. None comes twice in one answer.
         """
         ...
 
@@ -293,18 +353,19 @@ class Store(ClientStore, Protocol):
         """Make the turn durable and return the new version. Raises `VersionConflictError`, having done nothing."""
         ...
 
+    async def flush(self) -> None:
+        """Return once all that the commits of this worker still owed is done. `close` implies it."""
+        ...
+
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
         """Deliver these again, after `delay` seconds, in the order they had among themselves.
 
-        Messages stored later may overtake them.
+        Messages stored later may overtake them. Giving back is not a try.
         """
         ...
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
-        """Wait for work items; return 1 to `limit`, each counted as delivered and claimed.
-
-        Suspects (see `SUSPECT_DELIVERIES`) come one at a time and after the others, for at most a minute: a process
-        that dies then is counted against one of them, not against all.
+        """Wait for work items; return 1 to `limit`, each claimed and its tries counted.
 
         Cancellation loses none and counts none: once it is over, what was claimed meanwhile is offered again.
         """
@@ -313,12 +374,13 @@ class Store(ClientStore, Protocol):
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
         """Turn a work item into a stored message with its outcome, for whoever runs the instance.
 
-        Does nothing if the store knows that the work item is gone: nobody waits for the outcome then.
+        Does nothing if the store knows that the work item is gone: nobody waits for the outcome then. Made again, it
+        may store the outcome again.
         """
         ...
 
-    async def give_back_work(self, items: Sequence[WorkItem]) -> None:
-        """Offer items again that were claimed but not run; the delivery is uncounted."""
+    async def give_back_work(self, items: Sequence[WorkItem], delay: float = 0.0) -> None:
+        """Offer items again that were claimed but not run, after `delay` seconds; the try is uncounted."""
         ...
 
     async def sweep(self) -> None:

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from durable_ext.codec import JsonCodec
-from durable_ext.engine.session import Session
+from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import FailureDetails, describe, details_json
 from durable_ext.history import (
@@ -104,7 +104,7 @@ class Instance:
         """Every message that was sent."""
         return [message for turn in self.turns for message in turn.messages]
 
-    def replayed(self) -> Session:
+    def replayed(self) -> OrchestrationSession:
         """A fresh session on what is stored."""
         session = self.hub.new_session(self.name)
         session.replay(decode_events(encode_events(self.history)))
@@ -144,7 +144,7 @@ def _shown(value: Any) -> str:
     return re.sub("0x[0-9a-f]+", "0x", repr(value))
 
 
-def state_of(session: Session) -> Any:
+def state_of(session: OrchestrationSession) -> Any:
     """Everything about a session that matters to what it does next."""
     if session._broken is not None:
         return (str(session._broken), session.runtime_status)
@@ -195,8 +195,10 @@ class Hub:
         self._due: list[tuple[datetime, int, Message]] = []
         self._order = count()
 
-    def new_session(self, name: str) -> Session:
-        return Session(self.orchestrators[name], codec=CODEC, options=self.options, input_type=self.input_type)
+    def new_session(self, name: str) -> OrchestrationSession:
+        return OrchestrationSession(
+            self.orchestrators[name], codec=CODEC, options=self.options, input_type=self.input_type
+        )
 
     # --- what clients do ------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from engine_hub import EPOCH, Hub, Status, play
 
+from durable_ext.engine.orchestration import _ARRIVALS, _FEEDERS, OrchestrationSession
 from durable_ext.engine.rewind import Reread
-from durable_ext.engine.session import _ARRIVALS, _FEEDERS, Session
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import (
     EventRaised,
@@ -155,7 +155,7 @@ def test_every_kind_of_event_has_an_entry_in_the_table_of_what_it_does() -> None
 
 def test_what_arrives_is_every_outcome_and_external_events() -> None:
     assert set(_ARRIVALS) == {*typing.get_args(Outcome), EventRaised}
-    assert {kind for kind, feeder in _FEEDERS.items() if feeder is Session._arrived} == set(_ARRIVALS)
+    assert {kind for kind, feeder in _FEEDERS.items() if feeder is OrchestrationSession._arrived} == set(_ARRIVALS)
 
 
 def test_a_session_tells_what_it_runs(form: Any) -> None:

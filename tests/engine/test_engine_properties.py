@@ -17,7 +17,7 @@ from engine_programs import Program, as_coroutine, as_generator, async_steps, pr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durable_ext.engine.session import Session
+from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions, Turn
 from durable_ext.errors import FailureDetails
 from durable_ext.history import (
@@ -68,7 +68,7 @@ class Run:
     """One instance, its history, and what it has asked for."""
 
     function: Callable[..., Any]
-    session: Session = field(init=False)
+    session: OrchestrationSession = field(init=False)
     history: list[HistoryEvent] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     arrived: list[Arrival] = field(default_factory=list)  # in the order they were fed
@@ -76,10 +76,10 @@ class Run:
     def __post_init__(self) -> None:
         self.session = self.new_session()
 
-    def new_session(self) -> Session:
-        return Session(self.function, codec=CODEC, options=EngineOptions())
+    def new_session(self) -> OrchestrationSession:
+        return OrchestrationSession(self.function, codec=CODEC, options=EngineOptions())
 
-    def replayed(self) -> Session:
+    def replayed(self) -> OrchestrationSession:
         session = self.new_session()
         session.replay(decode_events(encode_events(self.history)))
         return session
