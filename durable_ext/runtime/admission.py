@@ -17,6 +17,7 @@ from durable_ext.history import (
     ExecutionStarted,
     HistoryEvent,
     OrchestrationRuntimeStatus,
+    count_rewinds,
     outcome_task_id,
 )
 from durable_ext.messages import Message, answer_to_parent
@@ -37,6 +38,7 @@ class Standing:
     status: OrchestrationRuntimeStatus | None = None
     started: ExecutionStarted | None = None
     completed: ExecutionCompleted | None = None
+    rewinds: int = 0
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Standing:
@@ -45,7 +47,7 @@ class Standing:
         ended = None
         if snapshot.status is not None and snapshot.status.is_terminal:
             ended = next((each for each in reversed(snapshot.history) if isinstance(each, ExecutionCompleted)), None)
-        return cls(snapshot.instance_id, snapshot.status, started, ended)
+        return cls(snapshot.instance_id, snapshot.status, started, ended, count_rewinds(snapshot.history))
 
     @property
     def name(self) -> str:
@@ -206,13 +208,14 @@ class _Gate:
         """Tell the parent again how this ended; it may not have heard, and drops what it knows."""
         started, completed = self._standing.started, self._standing.completed
         if started is not None and completed is not None:
-            answer = answer_to_parent(started, completed)
+            answer = answer_to_parent(started, completed, self._standing.rewinds)
             if answer is not None:
                 self.admission.replies.append(answer)
 
     def _refuse_rewind(self, event: ExecutionRewound) -> None:
         if event.parent is not None:
-            self.admission.replies.append(refuse_rewind(self._standing.instance_id, event.parent, self._now))
+            refusal = refuse_rewind(self._standing.instance_id, event.parent, event.asked, self._now)
+            self.admission.replies.append(refusal)
 
     def _drop(self, delivery: Delivery, reason: str, *, is_loss: bool = False) -> None:
         self.admission.drops.append(Drop(delivery, reason, is_loss))

@@ -13,6 +13,7 @@ from durable_ext.history import (
     OrchestrationRuntimeStatus,
     OrchestratorCompleted,
     OrchestratorStarted,
+    count_rewinds,
     encode_events,
 )
 from durable_ext.messages import answer_to_parent
@@ -58,7 +59,7 @@ def condemn(
     opening: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
     if begun is not None:
         opening.append(begun)
-    answer = answer_to_parent(started, completed)
+    answer = answer_to_parent(started, completed, 0 if begun is not None else count_rewinds(history))
     return Turn(
         execution_id=started.execution_id,
         events=[*opening, completed, OrchestratorCompleted(timestamp=now)],

@@ -98,7 +98,7 @@ def test_a_repeated_failure_is_the_message_that_was_sent_first(status: S) -> Non
     standing = ended(status, PARENT, "why")
     assert standing.started is not None
     assert standing.completed is not None
-    assert judge(standing, start("e1", PARENT)).replies == [answer_to_parent(standing.started, standing.completed)]
+    assert judge(standing, start("e1", PARENT)).replies == [answer_to_parent(standing.started, standing.completed, 0)]
 
 
 def test_a_child_start_on_a_live_id_fails_in_its_parent_naming_the_id() -> None:
