@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from azure.functions.decorators.function_app import Function, FunctionApp, FunctionBuilder
 
 PACKAGE = "durable_ext"
 ROOT = Path(__file__).parents[1] / PACKAGE
@@ -127,6 +128,35 @@ def test_nothing_inside_imports_the_package_root(path: Path) -> None:
 def test_the_framework_is_known_at_its_edge_only(path: Path) -> None:
     if not path.as_posix().startswith(MAY_IMPORT_FRAMEWORK):
         assert not [name for name in imports(path) if name.startswith("azure.functions")]
+
+
+def _private(value: object) -> set[str]:
+    return {name for name in dir(value) if name.startswith("_") and not name.startswith("__")}
+
+
+def _nothing() -> None: ...
+
+
+CONTAINER = _private(FunctionApp())
+RECORDED = _private(Function(_nothing, "")) | _private(FunctionBuilder(_nothing, ""))
+FRAMEWORK_USERS = [path for path in INSIDE if path.as_posix().startswith(MAY_IMPORT_FRAMEWORK)]
+
+
+def _private_names_used(path: Path) -> set[str]:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    attributes = [each for each in ast.walk(tree) if isinstance(each, ast.Attribute)]
+    # `self` may have names of its own, but for the containers, which inherit the framework's.
+    on_self = {id(each) for each in attributes if isinstance(each.value, ast.Name) and each.value.id == "self"}
+    return {
+        each.attr
+        for each in attributes
+        if each.attr in CONTAINER or (each.attr in RECORDED and id(each) not in on_self)
+    }
+
+
+@pytest.mark.parametrize("path", FRAMEWORK_USERS, ids=Path.as_posix)
+def test_what_the_framework_keeps_private_is_touched_in_one_module(path: Path) -> None:
+    assert bool(_private_names_used(path)) is (path == Path("functions/azure.py"))
 
 
 @pytest.mark.parametrize("path", [path for path in INSIDE if part_of(path) == "engine"], ids=Path.as_posix)
