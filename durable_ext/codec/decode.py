@@ -35,7 +35,7 @@ from typing import Any
 
 import msgspec
 
-from durable_ext.plain import encode_unchecked, to_text, type_name
+from durable_ext.codec.encode import encode_unchecked, to_text, type_name
 
 _JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 _RICH = frozenset(
