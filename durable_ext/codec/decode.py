@@ -1,4 +1,4 @@
-"""Annotations to readers: which annotations ask for more than JSON, and how their values come back.
+"""The decoding by annotations: which of them ask for more than JSON, and how their values come back.
 
 msgspec restores most types by itself. What it cannot is replaced by *reader types* before it sees the annotation:
 empty classes that msgspec takes for custom ones, and whose `read` we call from its hook.
