@@ -1,5 +1,5 @@
 """The embedded store: one SQLite file, one host, no server.
 
-From the file up: `schema` opens it, `writer` groups commits, `statements` and `queries` are the SQL, `inbox`,
-`workload` and `changes` are what a running process keeps in memory, `store` puts them behind the contract.
+From the file up: `schema` opens it, `writer` groups commits, `statements` and `queries` are the SQL, `inbox`
+and `workload` are what a running process keeps in memory, `store` puts them behind the contract.
 """

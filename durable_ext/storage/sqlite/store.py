@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
+from durable_ext.clock import SystemClock
 from durable_ext.errors import StoreError, StoreInUseError
 from durable_ext.history import ExecutionStarted, HistoryEvent, OrchestrationRuntimeStatus
 from durable_ext.messages import Message, WorkItem
@@ -29,7 +30,7 @@ from durable_ext.storage.contract import (
     Watch,
 )
 from durable_ext.storage.sqlite import queries, statements
-from durable_ext.storage.sqlite.changes import Changes
+from durable_ext.storage.watching import Changes
 from durable_ext.storage.sqlite.inbox import Inbox
 from durable_ext.storage.sqlite.reader import Reader
 from durable_ext.storage.sqlite.schema import MEMORY, Synchronous, connect, ensure_schema
@@ -52,7 +53,7 @@ class SqliteStore:
     def __init__(self, path: str, *, synchronous: Synchronous = "full") -> None:
         self.path = path if path == MEMORY else str(Path(path).absolute())
         self._synchronous: Synchronous = synchronous
-        self._changes = Changes()
+        self._changes = Changes(SystemClock())
         self._writer = Writer(self._connect_writer, self.path, self._on_others)
         # Two readers: a long listing must not hold up the turns. In memory there is only the writer's connection.
         self._queries: Reader | None = None
