@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from durable_ext.errors import ConfigurationError
+from durable_ext.functions.azure import Out
 from durable_ext.host.invocation import Invoker
-from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, Out, UnservedFunction, http_request, is_http_response
+from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, UnservedFunction, http_request, is_http_response
 from durable_ext.host.routes import RouteTable, decode_path, parse
 from durable_ext.tracebacks import user_traceback
 

@@ -64,6 +64,7 @@ def pending_instance(start: ExecutionStarted) -> Row:
 
 
 def instance_row(status: StatusChange, execution_id: str) -> Row:
+    """The status row of an execution that begins."""
     start = status.started
     if start is None:
         raise ValueError("a status row begins with a start event")
@@ -85,6 +86,7 @@ def instance_row(status: StatusChange, execution_id: str) -> Row:
 
 
 def insert_instance(tx: Transaction, row: Row, events: bytes) -> At:
+    """Add an instance that is not there."""
     key = tx.execute(_INSERT_INSTANCE, row).lastrowid
     assert key is not None
     tx.execute("INSERT INTO turns (key, turn, events) VALUES (?, 1, ?)", (key, events))
@@ -92,6 +94,7 @@ def insert_instance(tx: Transaction, row: Row, events: bytes) -> At:
 
 
 def update_status(tx: Transaction, key: int, execution_id: str, status: StatusChange, row: Row | None) -> None:
+    """Write what a commit says of the status; `row` if an execution begins with it."""
     keeps = status.custom_status is msgspec.UNSET
     if row is not None:
         tx.execute(_RESTATE, {**dict(zip(_FIELDS, row, strict=True)), "keeps": keeps, "key": key})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import msgspec
 from durable_ext.errors import StoreError
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events
 from durable_ext.storage.contract import DeadLetter, Delivery, InstancePage, InstanceQuery, InstanceRecord
+from durable_ext.storage.paging import decode_token, encode_token
 from durable_ext.storage.sqlite.bulk import any_of, is_any
 from durable_ext.storage.sqlite.message_rows import FIELDS, delivery
 from durable_ext.storage.sqlite.schema import from_micros, to_micros
@@ -24,7 +24,6 @@ _PLAIN = (
     "instance_id, execution_id, name, runtime_status, created_at, updated_at, version, parent_instance_id, tags, "
     "custom_status, output"
 )
-_TOKEN = b"after:"
 _tags = msgspec.json.Decoder(dict[str, str])
 
 
@@ -111,14 +110,14 @@ def get_instance(connection: sqlite3.Connection, instance_id: str, with_payloads
 def list_instances(connection: sqlite3.Connection, query: InstanceQuery) -> InstancePage:
     """One page of status rows, by id."""
     where, values = conditions(query)
-    after = _decode_token(query.continuation_token) if query.continuation_token else ""
+    after = decode_token(query.continuation_token) if query.continuation_token else ""
     rows = connection.execute(
         f"SELECT {_columns(query.with_payloads)} FROM instances WHERE {where} AND instance_id > ? "
         f"ORDER BY instance_id LIMIT ?",
         (*values, after, query.page_size + 1),
     ).fetchall()
     records = [_record(row) for row in rows[: query.page_size]]
-    token = _encode_token(records[-1].instance_id) if len(rows) > query.page_size else None
+    token = encode_token(records[-1].instance_id) if len(rows) > query.page_size else None
     return InstancePage(instances=records, continuation_token=token)
 
 
@@ -215,17 +214,3 @@ def _record(row: tuple[Any, ...]) -> InstanceRecord:
         output=output,
         input=input_,
     )
-
-
-def _encode_token(instance_id: str) -> str:
-    return base64.urlsafe_b64encode(_TOKEN + instance_id.encode()).decode()
-
-
-def _decode_token(token: str) -> str:
-    try:
-        decoded = base64.b64decode(token, altchars=b"-_", validate=True)
-        if not decoded.startswith(_TOKEN):
-            raise ValueError("not one of ours")
-        return decoded.removeprefix(_TOKEN).decode()
-    except ValueError as error:
-        raise ValueError(f"{token!r} is not a continuation token; pass on the one of the page before") from error

@@ -1,21 +1,102 @@
-"""What a function must look like to be what its decorators say.
+"""The parameters and annotations of user functions: what they must be, and what they say.
 
-Called when a decorator runs, so that the traceback points at it, and again when the app is lowered, because the
-generic decorators know nothing of us.
+The checks are made when a decorator runs, so that the traceback points at it, and again when the app is lowered,
+because the generic decorators know nothing of us. An annotation that cannot be evaluated never fails a function.
 """
 
 from __future__ import annotations
 
+import collections.abc
+import functools
 import inspect
-from collections.abc import Callable
+import logging
+import sys
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from durable_ext.errors import ConfigurationError
 from durable_ext.functions.bindings import RETURN
-from durable_ext.functions.reflection import signature_of, where
+from durable_ext.registry import where
+
+logger = logging.getLogger("durable_ext.functions")
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+# --- reading -----------------------------------------------------------------------------------------
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # Annotations are computed when asked for; names imported only for type checkers must not fail that.
+    def _signature(function: Callable[..., Any]) -> inspect.Signature:
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+
+    def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+        """The annotations as written, or as far as they can be evaluated."""
+        return dict(annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF))
+
+else:
+    _signature = inspect.signature
+
+    def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+        """The annotations as written, or as far as they can be evaluated."""
+        return dict(inspect.get_annotations(function))
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """The function's signature. Raises `ConfigurationError` for what has none, such as some builtins."""
+    try:
+        return _signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the parameters of {where(function)} cannot be read ({error}). Decorate a function written with `def`."
+        ) from error
+
+
+def input_type(function: Callable[..., Any], parameter: str) -> Any:
+    """The annotation of a parameter, or None if there is none that says something."""
+    return _telling(_hints(function).get(parameter))
+
+
+def result_type(function: Callable[..., Any]) -> Any:
+    """What calling the function results in, or None if that is not said.
+
+    A generator's result is what it returns, the third argument of `Generator[...]`.
+    """
+    hint = _hints(function).get("return")
+    origin = typing.get_origin(hint) or hint
+    if origin is collections.abc.Generator:
+        arguments = typing.get_args(hint)
+        return _telling(arguments[2]) if len(arguments) == 3 else None
+    if origin in (collections.abc.Iterator, collections.abc.Iterable):
+        # Usual (and legal) annotations of a generator function, which say nothing about its result.
+        return None
+    return _telling(hint)
+
+
+def _telling(hint: Any) -> Any:
+    # `-> None` would only forbid what an orchestrator may still want to read; untyped it is.
+    return None if hint is type(None) or hint is Any else hint
+
+
+@functools.lru_cache(maxsize=1024)
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        # Evaluating an annotation runs user code. Typically the name is imported only for type checkers.
+        logger.warning(
+            "the annotations of %s cannot be evaluated (%s: %s); its values are passed as plain JSON values",
+            where(function),
+            type(error).__name__,
+            error,
+        )
+        return {}
+
+
+# --- checking ----------------------------------------------------------------------------------------
 
 
 def check_orchestrator(function: Callable[..., Any], context_name: str) -> None:
