@@ -71,7 +71,8 @@ class ExecutionStarted(Event, frozen=True, kw_only=True):
     """An execution begins. The timestamp is the starter's, so it can precede the turn's.
 
     `start_id` is the execution id that began this line; it survives continue-as-new. `python` is the minor
-    version the first turn ran on, because asyncio orders calls differently between them.
+    version the first turn ran on, because asyncio orders calls differently between them. `rewinds` is how often the
+    line was rewound in the generations before this one.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ExecutionStarted(Event, frozen=True, kw_only=True):
     parent: ParentInstance | None = None
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     python: str | None = None
+    rewinds: int = 0
 
 
 class ExecutionCompleted(Event, frozen=True, kw_only=True):

@@ -64,14 +64,17 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
         return WorkReceipt(self.instance_id, self.execution_id, self.task_id, self.asked)
 
 
-def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted) -> Message | None:
-    """What a sub-orchestration that has ended tells its parent; None if it has none. Always the same message."""
+def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted, *, rewinds: int = 0) -> Message | None:
+    """What a sub-orchestration that has ended tells its parent; None if it has none. Always the same message.
+
+    `rewinds` is how often it was rewound before it came to this end.
+    """
     parent = started.parent
     if parent is None:
         return None
     if end.orchestration_status is OrchestrationRuntimeStatus.Completed:
         event = SubOrchestrationInstanceCompleted(
-            timestamp=end.timestamp, task_scheduled_id=parent.task_id, result=end.result
+            timestamp=end.timestamp, task_scheduled_id=parent.task_id, result=end.result, asked=rewinds
         )
         return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)
     reason = end.result or ""
@@ -80,10 +83,12 @@ def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted) -> Mess
     failure = end.failure_details or FailureDetails(
         error_type=f"Orchestration{end.orchestration_status.value}", error_message=reason
     )
-    return failure_to_parent(parent, reason, failure, end.timestamp)
+    return failure_to_parent(parent, reason, failure, end.timestamp, asked=rewinds)
 
 
-def failure_to_parent(parent: ParentInstance, reason: str, failure: FailureDetails, when: datetime) -> Message:
+def failure_to_parent(
+    parent: ParentInstance, reason: str, failure: FailureDetails, when: datetime, *, asked: int = 0
+) -> Message:
     """What a parent is told of a sub-orchestration that failed, or that could not be run."""
     event = SubOrchestrationInstanceFailed(
         timestamp=when,
@@ -91,5 +96,6 @@ def failure_to_parent(parent: ParentInstance, reason: str, failure: FailureDetai
         reason=reason,
         details=f"Message: {failure.error_message}, StackTrace: {failure.stack_trace or ''}",
         failure_details=failure,
+        asked=asked,
     )
     return Message(instance_id=parent.instance_id, execution_id=parent.execution_id, event=event)

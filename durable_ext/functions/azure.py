@@ -1,4 +1,4 @@
-"""What azure-functions records of a function, and the only place that touches what that package keeps private.
+"""The adapter to azure-functions: what it records of a function, and all that we touch of what it keeps private.
 
 Releases 1.26 (up to Python 3.12) and 2.x (from 3.13) have the same classes here, private attributes included, so
 nothing below asks which one is installed. What 2.x adds for durable functions, replaceable converters, is not used.
@@ -101,7 +101,7 @@ def copy_with(function: Function, callable_: Callable[..., Any], bindings: Itera
     copy.configure_http_type(function.http_type)
     trigger = function.get_trigger()
     for binding in bindings:
-        if binding is trigger:
+        if trigger is not None and binding is trigger:
             copy.add_trigger(trigger)
         else:
             copy.add_binding(binding)

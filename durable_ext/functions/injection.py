@@ -1,4 +1,4 @@
-"""Giving functions their durable client, and starting what they put out.
+"""The injection of what a host does not fill: durable clients, and boxes whose content starts instances.
 
 The wrapper looks to a Functions host as if the function had never asked: neither its signature nor its annotations
 show the injected parameters.

@@ -1,4 +1,4 @@
-"""From what the decorators recorded to what runs: a registry for the engine, and functions any host can serve.
+"""The lowering of an app: from recorded functions to a registry for the engine, and functions any host can serve.
 
 The record stays as it is, so an app can be lowered any number of times, and `str(function)` keeps printing its
 durable bindings. (Building an http function fills in its route and level of authorization, as it always does.)

@@ -1,4 +1,4 @@
-"""How orchestrator code names the functions it calls: a string, or the decorated function itself."""
+"""The callee of a call: from a name, or the decorated function itself, to a durable name and a result type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting instances by output: what a function puts out, and starting that at most once if its message comes again.
+"""Starts by output: what a function puts out, started at most once even if its queue message comes again.
 
 What is put out has the shape of the orchestration client output binding of Durable Functions: one object with
 `FunctionName`, `Input` and `InstanceId`, a list of them, or JSON text of either, with member names in any case.

@@ -87,7 +87,7 @@ class StoreTraits(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path | None = None
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A message in the hands of this worker, until a commit consumes or keeps its receipt or it is given back.
 
     `tries` estimates how often it has been delivered without being consumed, kept or given back, this time included.
@@ -380,7 +380,11 @@ class Store(ClientStore, Protocol):
         ...
 
     async def give_back_work(self, items: Sequence[WorkItem], delay: float = 0.0) -> None:
-        """Offer items again that were claimed but not run, after `delay` seconds; the try is uncounted."""
+        """Offer items again that were claimed but not run, after `delay` seconds; the try is uncounted.
+
+        Items that the store does not have are no matter: so a commit whose answer never came is asked to let go of its
+        inline work, whether it took effect or not.
+        """
         ...
 
     async def sweep(self) -> None:

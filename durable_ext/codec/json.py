@@ -1,4 +1,4 @@
-"""The codec: values to JSON text and back. Every payload the package stores passes through one codec object.
+"""The codec: values to JSON text and back. All values that the package stores pass through one codec object.
 
 Replace it to encrypt, compress or translate: wrap `JsonCodec`, or write the two methods anew.
 """
@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from durable_ext.codec.decode import Restorer, from_json, restorer_for
+from durable_ext.codec.encode import to_text, type_name
 from durable_ext.errors import CodecError
-from durable_ext.plain import to_text, type_name
-from durable_ext.restore import Restorer, from_json, restorer_for
 
 
 class Codec(Protocol):

@@ -1,4 +1,4 @@
-"""Who watches which instance."""
+"""Who watches which instance, for stores that know when a status row changes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from durable_ext.clock import Clock
+
 
 class Changes:
     """Tells watchers that a status row was written or removed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._watchers: dict[str, set[Watcher]] = {}
 
     @contextmanager
     def watch(self, instance_id: str, *, until_ended: bool) -> Iterator[Watcher]:
-        """See `ClientStore.watch`."""
-        watcher = Watcher(until_ended)
+        """What `ClientStore.watch` gives."""
+        watcher = Watcher(self._clock, until_ended)
         watchers = self._watchers.setdefault(instance_id, set())
         watchers.add(watcher)
         try:
@@ -42,8 +45,9 @@ class Changes:
 class Watcher:
     """A `Watch` of this process. One task at a time may wait on it."""
 
-    def __init__(self, until_ended: bool) -> None:
+    def __init__(self, clock: Clock, until_ended: bool) -> None:
         self.until_ended = until_ended
+        self._clock = clock
         self._has_news = False
         self._waiting: asyncio.Future[None] | None = None
 
@@ -53,11 +57,10 @@ class Watcher:
         _wake(self._waiting)
 
     async def changed(self, timeout: float) -> None:
-        """See `Watch.changed`."""
+        """Return once there has been news, or after `timeout` seconds."""
         if not self._has_news:
-            loop = asyncio.get_running_loop()
-            self._waiting = loop.create_future()
-            alarm = loop.call_later(timeout, _wake, self._waiting)
+            self._waiting = asyncio.get_running_loop().create_future()
+            alarm = self._clock.call_later(timeout, _wake, self._waiting)
             try:
                 await self._waiting
             finally:

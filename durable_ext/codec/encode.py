@@ -1,4 +1,4 @@
-"""Values to JSON text: what can be stored, and what is refused because reading it back would not give it again."""
+"""The encoding of values as JSON text, and the refusal of those that reading back would not give again."""
 
 from __future__ import annotations
 

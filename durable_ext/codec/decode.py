@@ -1,4 +1,4 @@
-"""Annotations to readers: which annotations ask for more than JSON, and how their values come back.
+"""The decoding by annotations: which of them ask for more than JSON, and how their values come back.
 
 msgspec restores most types by itself. What it cannot is replaced by *reader types* before it sees the annotation:
 empty classes that msgspec takes for custom ones, and whose `read` we call from its hook.
@@ -35,7 +35,7 @@ from typing import Any
 
 import msgspec
 
-from durable_ext.plain import encode_unchecked, to_text, type_name
+from durable_ext.codec.encode import encode_unchecked, to_text, type_name
 
 _JSON = frozenset({str, int, float, bool, list, dict, type(None)})
 _RICH = frozenset(
