@@ -94,6 +94,7 @@ class Timers:
     def __init__(self, timers: Iterable[Timer], invoker: Invoker, *, memory: TimerMemory, clock: Clock) -> None:
         self._timers, self._invoker, self._memory, self._clock = list(timers), invoker, memory, clock
         self._tasks: list[asyncio.Task[None]] = []
+        self._has_stopped = False
 
     def start(self) -> None:
         """Begin. Functions with `run_on_startup`, and those that missed an occurrence, run at once."""
@@ -103,6 +104,7 @@ class Timers:
 
     async def stop(self, grace: float) -> None:
         """Run nothing more. An async function that is running is cancelled, and has `grace` seconds to end."""
+        self._has_stopped = True
         for task in self._tasks:
             task.cancel()
         await wait(self._clock, self._tasks, grace)
@@ -121,7 +123,7 @@ class Timers:
             await self._fire(timer, past_due=False)
         else:
             self._memory.keep(function.name, last=None, following=due)
-        while True:
+        while not self._has_stopped:  # a function may have swallowed the cancellation
             await self._sleep_until(due)
             past_due = self._clock.now() - due > _LATE
             await self._fire(timer, past_due=past_due)
