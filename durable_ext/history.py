@@ -28,14 +28,15 @@ class OrchestrationRuntimeStatus(enum.Enum):
     Pending = "Pending"
     Suspended = "Suspended"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the instance has ended; only restart, rewind (if Failed) and purge still apply."""
-        return self in TERMINAL
+    is_terminal: bool
+    """Whether the instance has ended; only restart, rewind (if Failed) and purge still apply."""
+
+    def __init__(self, value: str) -> None:
+        # An attribute: asked several times a turn, and the hash of an enum's member is slow.
+        self.is_terminal = value in ("Completed", "Failed", "Terminated", "Canceled")
 
 
-_S = OrchestrationRuntimeStatus
-TERMINAL = frozenset({_S.Completed, _S.Failed, _S.Terminated, _S.Canceled})
+TERMINAL = frozenset(each for each in OrchestrationRuntimeStatus if each.is_terminal)
 LIVE = frozenset(OrchestrationRuntimeStatus) - TERMINAL
 
 NO_TAGS: Mapping[str, str] = {}

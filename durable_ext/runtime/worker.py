@@ -251,14 +251,16 @@ class Worker:
     def _settle(self, item: WorkItem, outcome: Outcome) -> bool:
         """An activity has ended: its outcome goes into the next turn, or to wherever that is run.
 
-        True if its slot stays taken for what that turn calls.
+        True if its slot stays taken for what that turn calls. On a shared hub a call that finds none goes through the
+        store, which costs more than a slot that is idle while the turn is committed.
         """
-        if self._errands.is_expected(item) or self._is_stopping or not self._store.is_local(item.instance_id):
+        if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
         self._deliver(LocalOutcome(item=item, event=outcome))
-        self._instances.get(item.instance_id).slots += 1
-        return True
+        if self._traits.is_shared:
+            self._instances.get(item.instance_id).slots += 1
+        return self._traits.is_shared
 
     # --- calls that are not run here -----------------------------------------------------------------
 
@@ -373,8 +375,9 @@ class Worker:
             self._instances.rest(instance)
 
     def _went_wrong(self, instance: CachedInstance, arrivals: Sequence[Arrival], error: Exception) -> None:
-        self._activities.release(instance.slots)
-        instance.slots = 0
+        # Taken away before they are released: a call that starts in one may end at once, and leave the instance another.
+        slots, instance.slots = instance.slots, 0
+        self._activities.release(slots)
         match error:
             case BelongsApartError():
                 instance.inbox = [*arrivals, *instance.inbox]
