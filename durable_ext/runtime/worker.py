@@ -371,8 +371,9 @@ class Worker:
             self._instances.rest(instance)
 
     def _went_wrong(self, instance: CachedInstance, arrivals: Sequence[Arrival], error: Exception) -> None:
-        self._activities.release(instance.slots)
-        instance.slots = 0
+        # Taken away before they are released: a call that starts in one may end at once, and leave the instance another.
+        slots, instance.slots = instance.slots, 0
+        self._activities.release(slots)
         match error:
             case BelongsApartError():
                 instance.inbox = [*arrivals, *instance.inbox]
