@@ -271,7 +271,7 @@ class HostileHub(MemoryHub):
                 self.clock.call_later(self.chance.seconds(), self.pay, instance_id, 1)
             self.clock.call_later(self.chance.seconds() + 3, self.pay, instance_id)
         elif len(owed) == len(debts):
-            late = self.chance.of(self.odds.late_row)
+            late = len(debts) > 1 and self.chance.of(self.odds.late_row)
             self.pay(instance_id, len(debts) - 1 if late else len(debts))
             if late:
                 self.clock.call_later(self.chance.seconds(), self.pay, instance_id)

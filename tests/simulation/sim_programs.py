@@ -109,12 +109,14 @@ class Wait:
     def run(self, context: Any, said: list[Any]) -> Run:
         if self.at_once:
             waits = [context.wait_for_external_event(self.name, timeout=self.timeout) for _ in range(self.count)]
-            payloads = yield context.task_all(waits)
+            # The newest wait is served first: who gets which depends on whether they had come before.
+            payloads = sorted((yield context.task_all(waits)), key=str)
         else:
             payloads = []
             for _ in range(self.count):
                 payloads.append((yield context.wait_for_external_event(self.name, timeout=self.timeout)))
-        said.append({"event": self.name, "payloads": payloads})
+        # What several instances tell the sink comes in any order.
+        said.append({"event": self.name, "payloads": payloads if self.name != "told" else sorted(payloads)})
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,9 @@ class NothingMore:
     name: str
 
     def run(self, context: Any, said: list[Any]) -> Run:
-        said.append((yield context.wait_for_external_event(self.name, timeout=timedelta(seconds=30), default="no more")))
+        said.append(
+            (yield context.wait_for_external_event(self.name, timeout=timedelta(seconds=30), default="no more"))
+        )
 
 
 @dataclass(frozen=True)

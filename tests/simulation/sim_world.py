@@ -41,7 +41,8 @@ from durable_ext.storage.contract import InstanceRecord, StoreTraits
 from durable_ext.storage.memory import MemoryStore
 
 Status = OrchestrationRuntimeStatus
-DAY = 86400.0
+LONG = 50.0
+"""Seconds that a stuck activity takes: longer than any wait for it, and yet it frees its slot one day."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +149,9 @@ class World:
         instance_id, operations = deed.instance_id, self.operations
         await sleep(self.clock, deed.at)
         if deed.after is not None:
-            await self._until(instance_id, lambda row: deed.after in (row.runtime_status.value, _json(row.custom_status)))
+            await self._until(
+                instance_id, lambda row: deed.after in (row.runtime_status.value, _json(row.custom_status))
+            )
         match deed.what:
             case "raise":
                 with _too_late():
@@ -224,7 +227,7 @@ class World:
             if mode == "slow":
                 await sleep(self.clock, 1.5)
             if mode == "stuck":
-                await sleep(self.clock, DAY)
+                await sleep(self.clock, LONG)
             history = self._history(instance_id)
             failures = sum(isinstance(each, TaskFailed) and f": {key}" in each.reason for each in history)
             was_rewound = any(isinstance(each, ExecutionRewound) for each in history)
