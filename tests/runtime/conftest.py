@@ -57,6 +57,10 @@ class App:
         await worker.start()
         return worker
 
+    async def leave(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop(1)
+
     async def start(self, name: str, instance_id: str, value: str | None = None, **options: Any) -> ExecutionStarted:
         execution_id = new_execution_id()
         start = ExecutionStarted(
@@ -92,8 +96,7 @@ async def app(request: pytest.FixtureRequest) -> AsyncIterator[App]:
     await store.open()
     app = App(store)
     yield app
-    if app.worker is not None:
-        await app.worker.stop(1)
+    await app.leave()
     await store.close()
 
 
