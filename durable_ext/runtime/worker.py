@@ -17,6 +17,7 @@ from datetime import timedelta
 
 from durable_ext.clock import Clock, sleep, wait
 from durable_ext.errors import VersionConflictError
+from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem
 from durable_ext.runtime import backoff
 from durable_ext.runtime.activities import Activities
@@ -356,6 +357,8 @@ class Worker:
         arrivals, most = instance.inbox, self._traits.turn_size
         instance.inbox = []
         if most is not None and len(arrivals) > most:
+            # A start must not stay behind what came before it, which can only be put off until the start has been.
+            arrivals.sort(key=lambda each: type(each.event) is not ExecutionStarted)
             arrivals, instance.inbox = arrivals[:most], arrivals[most:]
         return arrivals
 
