@@ -31,12 +31,11 @@ class OrchestrationRuntimeStatus(enum.Enum):
     is_terminal: bool
     """Whether the instance has ended; only restart, rewind (if Failed) and purge still apply."""
 
-    def __init__(self, value: str) -> None:
-        # An attribute: asked several times a turn, and the hash of an enum's member is slow.
-        self.is_terminal = value in ("Completed", "Failed", "Terminated", "Canceled")
 
-
-TERMINAL = frozenset(each for each in OrchestrationRuntimeStatus if each.is_terminal)
+_S = OrchestrationRuntimeStatus
+TERMINAL = frozenset({_S.Completed, _S.Failed, _S.Terminated, _S.Canceled})
+for _each in OrchestrationRuntimeStatus:
+    _each.is_terminal = _each in TERMINAL  # asked several times a turn, and the hash of an enum's member is slow
 LIVE = frozenset(OrchestrationRuntimeStatus) - TERMINAL
 
 NO_TAGS: Mapping[str, str] = {}
