@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from storage_hub import kill
+from storage_hub import kill, nothing_lost
 
 from durable_ext.storage.contract import Store
 from durable_ext.storage.opening import open_store
@@ -35,7 +35,7 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     """A store that hosts an empty hub."""
     store = open_store(store_url)
     await store.open()
-    await store.host("the test")
+    await store.host("the test", nothing_lost)
     yield store
     await store.close()
 
@@ -62,7 +62,7 @@ async def open_host(open_client: Opener) -> Opener:
 
     async def open_one() -> Store:
         store = await open_client()
-        await store.host("the test")
+        await store.host("the test", nothing_lost)
         return store
 
     return open_one

@@ -33,6 +33,10 @@ THEN = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 _executions = itertools.count(1)
 
 
+def nothing_lost() -> None:
+    """What a store calls when instances are no longer its worker's: these tests take note by `is_local`."""
+
+
 async def soon(awaitable: Awaitable[T]) -> T:
     """The result, or a failed test instead of one that hangs."""
     return await asyncio.wait_for(awaitable, 10)
@@ -98,9 +102,9 @@ async def raise_event(store: Store, instance_id: str, name: str, **fields: Any) 
 
 
 async def snapshot(store: Store, instance_id: str) -> Snapshot:
-    opening = await store.begin(instance_id, None, [])
-    assert opening.snapshot is not None
-    return opening.snapshot
+    loaded = await store.begin(instance_id, None, [])
+    assert loaded.snapshot is not None
+    return loaded.snapshot
 
 
 async def version_of(store: Store, instance_id: str) -> Version:

@@ -95,7 +95,7 @@ async def test_a_commit_on_an_old_version_stores_nothing(store: Store) -> None:
                 version=version,
                 events=turn(raised("waiting")),
                 messages=[message("one", "lost")],
-                work=[work("one", 0)],
+                queued=[work("one", 0)],
                 status=StatusChange(runtime_status=Status.Completed, updated_at=THEN),
                 consumed=[waiting.receipt],
                 dead_letters=[letter()],
@@ -371,7 +371,7 @@ async def test_an_event_arrives_as_it_was_sent(store: Store) -> None:
         )
     )
     delivery = await next_for(store, "one")
-    assert (delivery.event, delivery.execution_id, delivery.deaths) == (outcome, "exactly this", 0)
+    assert (delivery.event, delivery.execution_id) == (outcome, "exactly this")
 
 
 async def test_dead_letters_keep_payload_and_reason_newest_first(store: Store) -> None:
@@ -421,7 +421,7 @@ async def has_work(store: Store) -> bool:
             execution_id=started.execution_id,
             version=version,
             events=turn(scheduled(0)),
-            work=[work("work-marker", 0)],
+            queued=[work("work-marker", 0)],
         )
     )
     items = await soon(store.receive_work(10))

@@ -76,7 +76,8 @@ async def test_replacing_a_live_instance_takes_everything_it_owned(store: Store)
             execution_id="execution",
             version=version,
             events=turn(scheduled(0)),
-            work=[work("one", 0), work("one", 1, deliveries=1)],
+            queued=[work("one", 0)],
+            inline=[work("one", 1, tries=1)],
         )
     )
     await raise_event(store, "one", "unread")
@@ -134,7 +135,7 @@ async def test_purge_removes_messages_and_work(store: Store) -> None:
             execution_id=started.execution_id,
             version=version,
             events=turn(ended()),
-            work=[work("one", 0)],
+            queued=[work("one", 0)],
             status=StatusChange(runtime_status=Status.Failed, updated_at=THEN),
         )
     )

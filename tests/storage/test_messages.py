@@ -215,8 +215,8 @@ async def test_begin_with_a_known_version_passes_on_what_is_still_there(store: S
     _, version = await running(store)
     await raise_event(store, "one", "news")
     delivery = await next_for(store, "one")
-    opening = await store.begin("one", version, [delivery])
-    assert list(opening.deliveries) == [delivery]
+    loaded = await store.begin("one", version, [delivery])
+    assert list(loaded.deliveries) == [delivery]
 
 
 async def test_messages_of_a_replaced_instance_do_not_reach_the_new_one(store: Store) -> None:
@@ -229,8 +229,8 @@ async def test_messages_of_a_replaced_instance_do_not_reach_the_new_one(store: S
 
     deliveries = await receive_until(store, "Again")
     assert names(deliveries) == ["Again"]
-    opening = await store.begin("one", None, [in_hand, *deliveries])
-    assert list(opening.deliveries) == deliveries
+    loaded = await store.begin("one", None, [in_hand, *deliveries])
+    assert list(loaded.deliveries) == deliveries
 
 
 async def test_sending_to_nobody_stores_nothing(store: Store) -> None:

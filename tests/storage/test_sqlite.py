@@ -15,6 +15,7 @@ from storage_hub import (
     first_turn,
     message,
     names,
+    nothing_lost,
     raise_event,
     running,
     soon,
@@ -41,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(str(path))
     await store.open()
-    await store.host("the test")
+    await store.host("the test", nothing_lost)
     yield store
     await store.close()
 
@@ -81,7 +82,7 @@ async def test_a_schema_of_another_release_is_refused(path: Path, version: int) 
 
     with pytest.raises(StoreSchemaError, match=f"schema version {version}") as refused:
         await SqliteStore(str(path)).open()
-    assert refused.value.supported == (VERSION,)
+    assert refused.value.supported == tuple(range(1, VERSION + 1))
     assert look(path, "SELECT instance_id FROM instances") == [("one",)]
 
 
@@ -128,7 +129,7 @@ async def test_one_broken_operation_does_not_take_its_neighbours_along(store: Sq
     commits = [first_turn(start(str(number)), await version_of(store, str(number))) for number in range(10)]
     # More than SQLite holds in an integer: fails in the middle of the commit, after the turn was appended.
     broken = WorkItem(instance_id="5", execution_id="e", task_id=2**70, name="x", orchestrator="o")
-    commits[5] = first_turn(start("5"), await version_of(store, "5"), work=[work("5", 0), broken])
+    commits[5] = first_turn(start("5"), await version_of(store, "5"), queued=[work("5", 0), broken])
 
     results = await asyncio.gather(*(store.commit(each) for each in commits), return_exceptions=True)
 
@@ -192,7 +193,7 @@ async def test_message_ids_are_not_reused_after_a_rollback(store: SqliteStore) -
                 execution_id="e",
                 version=await version_of(store, "one"),
                 events=turn(),
-                work=[work("one", 2**70)],
+                queued=[work("one", 2**70)],
             )
         )
     for number in range(20):

