@@ -255,7 +255,7 @@ class Quarantine:
         runs it.
         """
         instance_id, name = turn.snapshot.instance_id, _orchestrator(turn)
-        why = self._why(instance_id, "orchestrator", name)
+        why = self._why(instance_id, "orchestrator", name) or "it was under suspicion when it was put here"
         logger.warning("a turn of %s ('%s') runs apart from all others: %s", instance_id, name, why)
         try:
             try:

@@ -135,11 +135,15 @@ async def turn_is_killed(context: Any) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def turn_hangs(context: Any) -> Any:
+    time.sleep(600)
+
+
 def waits(context: Any) -> Any:
     return (yield context.wait_for_external_event("go"))
 
 
-ORCHESTRATORS = [chain, turn_exits, turn_is_killed, waits]
+ORCHESTRATORS = [chain, turn_exits, turn_is_killed, turn_hangs, waits]
 
 
 def make_program() -> Program:
