@@ -31,6 +31,9 @@ class App:
         self.registry = Registry()
         self.worker: Worker | None = None
 
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     def orchestrator(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         self.registry.orchestrators.add(Orchestrator(name=function.__name__, function=function))
         return function
