@@ -12,8 +12,6 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from durable_ext.codec import JsonCodec
-from durable_ext.engine.turn import EngineOptions
 from durable_ext.errors import DurableError
 from durable_ext.functions.lowering import lower
 from durable_ext.functions.resolving import resolve
@@ -23,6 +21,7 @@ from durable_ext.runtime.logs import ActivityLogFilter
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantined import Pipes, keep_to_the_parent, serve
 from durable_ext.settings import load_settings
+from durable_ext.taskhub import make_program
 
 
 def main(app_dir: Path) -> None:
@@ -48,13 +47,7 @@ def load(app_dir: Path, stack: ExitStack) -> Program:
     stack.enter_context(environment(read_local_settings(app_dir).values))
     settings = load_settings(app_dir, os.environ)
     lowered = lower(find_app(stack.enter_context(app_module(app_dir))))
-    options = EngineOptions(
-        resolve=resolve,
-        default_version=settings.default_version,
-        store_inputs=settings.store_inputs_in_orchestration_history,
-        max_actions=settings.max_orchestration_actions,
-    )
-    return Program(registry=lowered.registry, codec=JsonCodec(), options=options)
+    return make_program(lowered.registry, settings, resolve=resolve)
 
 
 if __name__ == "__main__":
