@@ -40,6 +40,9 @@ MAX_CONFLICTS = 5
 SWEEP_INTERVAL = 5.0
 """Seconds between two sweeps."""
 
+NEIGHBOUR_INTERVAL = 1.0
+"""Seconds between two looks whether another process of this machine has died."""
+
 TURNS_IN_FLIGHT = 256
 """Turns begun and not yet committed, at most. Most of them wait for the store, which commits many at once."""
 
@@ -122,7 +125,10 @@ class Worker:
             settings.max_concurrent_orchestrator_functions,
             self._errands,
         )
-        self._sweeping = self._loop.create_task(self._sweep(), name="durable: sweep")
+        self._housekeeping = [self._loop.create_task(self._sweep(), name="durable: sweep")]
+        if traits.is_shared and traits.directory is not None:
+            neighbours = self._look_after_neighbours()
+            self._housekeeping.append(self._loop.create_task(neighbours, name="durable: look after neighbours"))
         self._is_started = True
         self.resume()
 
@@ -186,7 +192,8 @@ class Worker:
         self._is_stopping = True
         end = self._clock.monotonic() + grace
         await self.pause()
-        self._sweeping.cancel()
+        for task in self._housekeeping:
+            task.cancel()
         await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
         unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
         await self._quarantine.close()
@@ -223,6 +230,11 @@ class Worker:
                 await self._store.sweep()
             except Exception:
                 logger.exception("cannot sweep; next try in %.0f s", SWEEP_INTERVAL)
+
+    async def _look_after_neighbours(self) -> None:
+        while True:
+            await sleep(self._clock, NEIGHBOUR_INTERVAL)
+            self._quarantine.take_over(sole=False)
 
     def _lost_some(self) -> None:
         self._instances.evict(lambda instance_id: not self._store.is_local(instance_id))
@@ -378,7 +390,7 @@ class Worker:
             self._instances.rest(instance)
 
     def _went_wrong(self, instance: CachedInstance, arrivals: Sequence[Arrival], error: Exception) -> None:
-        # Taken away before they are released: a call that starts in one may end at once, and leave the instance another.
+        # Taken away before they are released: a call that starts in one may end at once and leave another.
         slots, instance.slots = instance.slots, 0
         self._activities.release(slots)
         match error:
