@@ -62,9 +62,11 @@ def filter_messages(
     (True for what is no outcome).
     """
     messages = _MessageFilter(state, awaits, now)
-    kept = [each for each in arrivals if each.is_kept]
+    kept: list[Arrival] = []
     for each in _starts_first(arrivals):
-        if not each.is_kept:
+        if each.is_kept:
+            kept.append(each)
+        else:
             messages.take(each)
     if kept:
         messages.take_kept(kept)
@@ -73,9 +75,10 @@ def filter_messages(
 
 def _starts_first(arrivals: Sequence[Arrival]) -> Iterable[Arrival]:
     """Starts before the rest, and among them those of clients: a client was told that its start succeeded."""
-    if not any(type(each.event) is ExecutionStarted for each in arrivals):
-        return arrivals
-    return sorted(arrivals, key=_rank)
+    for each in arrivals:
+        if type(each.event) is ExecutionStarted:
+            return sorted(arrivals, key=_rank)
+    return arrivals
 
 
 def _rank(arrival: Arrival) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -32,8 +32,8 @@ class LocalOutcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     item: WorkItem
     event: TaskCompleted | TaskFailed
     dead_letter: DeadLetter | None = None
-    is_kept: Literal[False] = False
-    unreadable: None = None
+
+    is_kept: ClassVar[bool] = False
 
     @property
     def instance_id(self) -> str:
