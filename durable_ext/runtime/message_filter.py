@@ -191,13 +191,14 @@ class _MessageFilter:
         """Tell the parent again how this ended; it may not have heard, and drops what it knows."""
         started, completed = self._state.started, self._state.completed
         if started is not None and completed is not None:
-            answer = answer_to_parent(started, completed, rewinds=self._state.rewinds)
+            answer = answer_to_parent(started, completed, self._state.rewinds)
             if answer is not None:
                 self.filtered.replies.append(answer)
 
     def _refuse_rewind(self, event: ExecutionRewound) -> None:
         if event.parent is not None:
-            self.filtered.replies.append(refuse_rewind(self._state.instance_id, event, event.parent, self._now))
+            refusal = refuse_rewind(self._state.instance_id, event.parent, event.asked, self._now)
+            self.filtered.replies.append(refusal)
 
     def _drop(self, event: HistoryEvent, reason: str, *, is_loss: bool = False) -> None:
         self.filtered.drops.append(Drop(event, reason, is_loss))
