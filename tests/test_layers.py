@@ -32,8 +32,9 @@ GROUND = {
 CORE = {"engine", "storage"}
 MOTION = {"runtime", "client"}
 SURFACE = {"http"}
+COMPOSITION = {"taskhub"}
 EDGES = {"functions", "host", "cli"}
-LAYERS = [FLOOR, GROUND, CORE, MOTION, SURFACE, EDGES]
+LAYERS = [FLOOR, GROUND, CORE, MOTION, SURFACE, COMPOSITION, EDGES]
 
 # Within one layer: who may know whom. Everything else in a layer is a stranger to its neighbours (or a module that
 # shares the ground with others, where only cycles are forbidden).

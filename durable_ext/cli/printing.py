@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from durable_ext.cli.hub import Status
+from durable_ext.cli.target import Status
 from durable_ext.history import (
     ExecutionCompleted,
     HistoryEvent,

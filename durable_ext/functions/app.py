@@ -5,6 +5,7 @@ Decorators only record what they are told; see the lowering module for what beco
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -139,6 +140,11 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
 class DFApp(Blueprint, FunctionRegister):
     """A Function App with durable functions. A module has exactly one, under one name."""
 
+    @functools.cached_property
+    def clients(self) -> Clients:
+        """Where the functions of `get_functions` find their client: who runs the app's task hub sets its provider."""
+        return Clients()
+
     def get_functions(self) -> list[Function]:
         """What a Functions host is told: the functions that are not durable, without durable bindings.
 
@@ -146,7 +152,7 @@ class DFApp(Blueprint, FunctionRegister):
         they are called, saying so. The local host does not come this way.
         """
         recorded = builders_of(self)
-        _registry, remaining = lower_builders(recorded, Clients())
+        _registry, remaining = lower_builders(recorded, self.clients)
         if len(remaining) < len(recorded):
             logger.warning(
                 "this host will not run the app's orchestrations and activities; in this release only the local host "

@@ -101,7 +101,7 @@ def copy_with(function: Function, callable_: Callable[..., Any], bindings: Itera
     copy.configure_http_type(function.http_type)
     trigger = function.get_trigger()
     for binding in bindings:
-        if binding is trigger:
+        if trigger is not None and binding is trigger:
             copy.add_trigger(trigger)
         else:
             copy.add_binding(binding)

@@ -36,10 +36,15 @@ def storage_url(app_dir: Path, settings: Settings, given: str | None) -> str:
     return _url(path, "" if provider.synchronous == "full" else f"synchronous={provider.synchronous}")
 
 
-def existing_store(url: str) -> bool:
-    """Whether there is something at this URL already. What is not a file is taken to exist."""
+def is_lasting(url: str) -> bool:
+    """Whether a store at this URL outlives the process that has it open, so that others can open it too."""
+    return _path(url) is not None
+
+
+def exists(url: str) -> bool:
+    """Whether there is a store at this URL already."""
     path = _path(url)
-    return path is None or path.exists()
+    return path is not None and path.exists()
 
 
 def make_room(url: str) -> None:

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
+from durable_ext.clock import SystemClock
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import LIVE, TERMINAL, ExecutionStarted, HistoryEvent
 from durable_ext.ids import new_execution_id
 from durable_ext.messages import Message
 from durable_ext.registry import Activity, Orchestrator, Registry
+from durable_ext.runtime.program import Program
 from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings
 from durable_ext.storage.contract import InstanceRecord, Store
 from durable_ext.storage.opening import open_store
+
+OPTIONS = ("warm_instances", "fetch_work", "quarantine_command")
 
 
 class App:
@@ -26,6 +30,9 @@ class App:
         self.store = store
         self.registry = Registry()
         self.worker: Worker | None = None
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     def orchestrator(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         self.registry.orchestrators.add(Orchestrator(name=function.__name__, function=function))
@@ -40,21 +47,19 @@ class App:
         return function
 
     def make_worker(self, store: Any = None, **settings: Any) -> Worker:
-        warm = settings.pop("warm_instances", 1_000)
-        self.worker = Worker(
-            store or self.store,
-            self.registry,
-            Settings(**settings),
-            JsonCodec(),
-            EngineOptions(),
-            warm_instances=warm,
-        )
+        options = {name: settings.pop(name) for name in OPTIONS if name in settings}
+        program = Program(registry=self.registry, codec=JsonCodec(), options=EngineOptions())
+        self.worker = Worker(store or self.store, program, Settings(**settings), SystemClock(), **options)
         return self.worker
 
     async def work(self, store: Any = None, **settings: Any) -> Worker:
         worker = self.make_worker(store, **settings)
         await worker.start()
         return worker
+
+    async def leave(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop(1)
 
     async def start(self, name: str, instance_id: str, value: str | None = None, **options: Any) -> ExecutionStarted:
         execution_id = new_execution_id()
@@ -85,14 +90,13 @@ class App:
         return await self.until(instance_id, lambda record: record.runtime_status.is_terminal)
 
 
-@pytest.fixture
-async def app() -> AsyncIterator[App]:
-    store = open_store("sqlite:///:memory:")
+@pytest.fixture(params=["memory://", "sqlite:///:memory:"])
+async def app(request: pytest.FixtureRequest) -> AsyncIterator[App]:
+    store = open_store(request.param)
     await store.open()
     app = App(store)
     yield app
-    if app.worker is not None:
-        await app.worker.stop(1)
+    await app.leave()
     await store.close()
 
 
