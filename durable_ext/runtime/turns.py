@@ -247,8 +247,11 @@ class Turns:
             if has_ended or turn.cancelled or decision.begins:
                 why = "its instance has ended" if has_ended or decision.begins else "its timeout has passed"
                 task_ids = None if has_ended or decision.begins else turn.cancelled
-                self._activities.cancel(instance.instance_id, task_ids, why)
                 self._quarantine.cancel(instance.instance_id, task_ids)
+                if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
+                    # The store has forgotten them, but for those that came here after the commit: somebody waits for
+                    # those again, or for the first time.
+                    self._errands.give_work_back(given_up)
             log_turn(instance.instance_id, instance.memory.state.name, turn)
             if has_ended:
                 instance.forget()
