@@ -85,6 +85,7 @@ class Turns:
         async with self._slots:
             snapshot, news = await self._load(instance, arrivals)
             if not news:
+                self._leave_unread(instance, snapshot)
                 return ()
             now = self._clock.now()
             self._check_that_it_runs_here(instance, snapshot, news, now)
@@ -96,6 +97,7 @@ class Turns:
         instance.forget()
         snapshot, news = await self._load(instance, arrivals)
         if not news:
+            self._leave_unread(instance, snapshot)
             return ()
         assert snapshot is not None, "what was forgotten is read again"
         instance.memory.state = InstanceState.of(snapshot)
@@ -127,6 +129,11 @@ class Turns:
         if len(deliveries) == len(arrivals):
             return loaded.snapshot, loaded.deliveries
         return loaded.snapshot, _in_order(arrivals, loaded.deliveries)
+
+    def _leave_unread(self, instance: CachedInstance, snapshot: Snapshot | None) -> None:
+        """There is no turn: what was read is not taken up, so its version must not stand for what is in memory."""
+        if snapshot is not None:
+            instance.forget()
 
     # --- decide --------------------------------------------------------------------------------------
 
