@@ -87,6 +87,7 @@ class Turns:
             if instance.version is None or any(map(_is_delivery, arrivals)):
                 snapshot, news = await self._load(instance, arrivals)
                 if not news:
+                    self._leave_unread(instance, snapshot)
                     return ()
             now = self._clock.now()
             self._check_that_it_runs_here(instance, snapshot, news, now)
@@ -98,6 +99,7 @@ class Turns:
         instance.forget()
         snapshot, news = await self._load(instance, arrivals)
         if not news:
+            self._leave_unread(instance, snapshot)
             return ()
         assert snapshot is not None, "what was forgotten is read again"
         instance.memory.state = InstanceState.of(snapshot)
@@ -127,6 +129,11 @@ class Turns:
         if len(deliveries) == len(arrivals):
             return loaded.snapshot, loaded.deliveries
         return loaded.snapshot, _in_order(arrivals, loaded.deliveries)
+
+    def _leave_unread(self, instance: CachedInstance, snapshot: Snapshot | None) -> None:
+        """There is no turn: what was read is not taken up, so its version must not stand for what is in memory."""
+        if snapshot is not None:
+            instance.forget()
 
     # --- decide --------------------------------------------------------------------------------------
 
@@ -247,8 +254,11 @@ class Turns:
             if has_ended or turn.cancelled or decision.begins:
                 why = "its instance has ended" if has_ended or decision.begins else "its timeout has passed"
                 task_ids = None if has_ended or decision.begins else turn.cancelled
-                self._activities.cancel(instance.instance_id, task_ids, why)
                 self._quarantine.cancel(instance.instance_id, task_ids)
+                if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
+                    # The store has forgotten them, but for those that came here after the commit: somebody waits for
+                    # those again, or for the first time.
+                    self._errands.give_work_back(given_up)
             log_turn(instance.instance_id, instance.memory.state.name, turn)
             if has_ended:
                 instance.forget()
