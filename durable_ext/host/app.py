@@ -119,7 +119,7 @@ class LocalHost:
 
     def _make_hub(self) -> TaskHub:
         return TaskHub(
-            open_store(self.storage),
+            open_store(self.storage, self.settings, self._clock),
             self.registry,
             settings=self.settings,
             codec=self._codec,
