@@ -233,6 +233,10 @@ class Activities:
 
         An async one is cancelled. A thread cannot be: it is named in the log and left to itself.
         """
+        if self._waiting:  # first, or they would take the slots
+            self._waiting = deque(
+                each for each in self._waiting if each.instance_id != instance_id or not _is_one_of(each, task_ids)
+            )
         for running in [each for each in self.of_instance(instance_id) if _is_one_of(each.item, task_ids)]:
             self._give_up(running)
             if running.task is None:
@@ -242,12 +246,8 @@ class Activities:
                     instance_id,
                     why,
                 )
-            self._free_slot()
-        if self._waiting:
-            self._waiting = deque(
-                each for each in self._waiting if each.instance_id != instance_id or not _is_one_of(each, task_ids)
-            )
-            self._next()
+            self._taken -= 1
+        self._next()
 
     def _give_up(self, running: Running) -> None:
         running.is_given_up = True

@@ -38,7 +38,7 @@ class Threads:
         """Run a job, which must not raise. Raises `NoThreadError`, not having accepted it."""
         if not self._idle.acquire(blocking=False) and self._living < self._limit:
             try:
-                self._start()
+                return self._start(job)
             except RuntimeError as error:
                 if not self._living:
                     raise NoThreadError(error) from error
@@ -57,8 +57,9 @@ class Threads:
         for _ in range(self._started):
             self._jobs.put(None)
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._main, name=f"durable-activity-{self._started}", daemon=True)
+    def _start(self, job: Callable[[], None]) -> None:
+        name = f"durable-activity-{self._started}"
+        thread = threading.Thread(target=self._main, args=(job,), name=name, daemon=True)
         with self._lock:
             self._living += 1
         try:
@@ -69,12 +70,14 @@ class Threads:
             raise
         self._started += 1
 
-    def _main(self) -> None:
-        while (job := self._next()) is not None:
+    def _main(self, first: Callable[[], None]) -> None:
+        job: Callable[[], None] | None = first
+        while job is not None:
             try:
                 job()
             except _LetGo:
                 return
+            job = self._next()
 
     def _next(self) -> Callable[[], None] | None:
         try:

@@ -232,20 +232,19 @@ class Worker:
         self._stirs += 1
         instance = self._instances.get(arrival.instance_id)
         instance.inbox.append(arrival)
-        if instance.place is Place.RESTING:
-            self._line_up_or_gather(instance, arrival)
-        elif instance.place is Place.GATHERING and not self._is_worth_waiting(instance, arrival):
-            self._line_up(instance)
+        if instance.place in (Place.RESTING, Place.GATHERING):
+            self._line_up_or_gather(instance)
 
-    def _line_up_or_gather(self, instance: CachedInstance, arrival: Arrival) -> None:
-        if self._is_worth_waiting(instance, arrival):
+    def _line_up_or_gather(self, instance: CachedInstance) -> None:
+        """Something has arrived: its turn is due, unless more outcomes are worth a short wait."""
+        if not self._is_worth_waiting(instance):
+            self._line_up(instance)
+        elif instance.place is not Place.GATHERING:
             instance.place = Place.GATHERING
             instance.alarm = self._clock.call_later(self._traits.gather, self._line_up, instance)
-        else:
-            self._line_up(instance)
 
-    def _is_worth_waiting(self, instance: CachedInstance, arrival: Arrival) -> bool:
-        if not self._traits.gather or type(arrival) is not LocalOutcome:
+    def _is_worth_waiting(self, instance: CachedInstance) -> bool:
+        if not self._traits.gather or not all(type(each) is LocalOutcome for each in instance.inbox):
             return False
         return any(self._activities.of_instance(instance.instance_id))
 
@@ -332,6 +331,8 @@ class Worker:
     async def _run_apart(self) -> None:
         while self._apart and not self._is_stopping:
             await self._turn(self._apart.popleft(), apart=True)
+            if self._due:
+                self._start_runner()
 
     async def _turn(self, instance: CachedInstance, *, apart: bool = False) -> None:
         if not apart:
@@ -363,10 +364,11 @@ class Worker:
             self._put_off(instance, deferred, backoff.delay(instance.deferrals))
             return
         instance.deferrals = 0
-        if instance.inbox:
+        if instance.inbox and not self._is_worth_waiting(instance):
             instance.place = Place.DUE
             self._due.append(instance)  # whoever runs this turn goes on with what is due
-            self._start_runner()
+        elif instance.inbox:
+            self._line_up_or_gather(instance)
         else:
             self._instances.rest(instance)
 

@@ -31,6 +31,9 @@ class App:
         self.registry = Registry()
         self.worker: Worker | None = None
 
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     def orchestrator(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         self.registry.orchestrators.add(Orchestrator(name=function.__name__, function=function))
         return function
@@ -53,6 +56,10 @@ class App:
         worker = self.make_worker(store, **settings)
         await worker.start()
         return worker
+
+    async def leave(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop(1)
 
     async def start(self, name: str, instance_id: str, value: str | None = None, **options: Any) -> ExecutionStarted:
         execution_id = new_execution_id()
@@ -89,8 +96,7 @@ async def app(request: pytest.FixtureRequest) -> AsyncIterator[App]:
     await store.open()
     app = App(store)
     yield app
-    if app.worker is not None:
-        await app.worker.stop(1)
+    await app.leave()
     await store.close()
 
 

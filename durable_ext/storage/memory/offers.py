@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
+from hashlib import md5
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class Offers:
         self.hosts: list[MemoryStore] = []
         self._clock = clock
         self._numbers = count(1)
+        self._turns = count()
         self._unhosted: deque[StoredMessage] = deque()
         self._work: deque[StoredWork] = deque()
         self._later: list[tuple[datetime, int, Stored]] = []
@@ -39,7 +40,9 @@ class Offers:
         if isinstance(each, StoredWork):
             each.count_waiting_from(self._clock.now())
             self._work.append(each)
-            for host in self.hosts:
+            # Whoever is told first takes it. Not always the same one: it may be the one that gave it back.
+            first = next(self._turns) % max(1, len(self.hosts))
+            for host in (*self.hosts[first:], *self.hosts[:first]):
                 host.work_came.set()
             return
         owner = self.host_of(each.message.instance_id)
@@ -115,7 +118,9 @@ class Offers:
         """
         if len(self.hosts) < 2:
             return self.hosts[0] if self.hosts else None
-        return max(self.hosts, key=lambda host: zlib.crc32(f"{instance_id} {host.number}".encode()))
+        return max(
+            self.hosts, key=lambda host: md5(f"{instance_id} {host.number}".encode(), usedforsecurity=False).digest()
+        )
 
     def join(self, host: MemoryStore) -> None:
         """One host more: it takes its share from the others, who are told."""
