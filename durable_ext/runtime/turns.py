@@ -24,7 +24,7 @@ from durable_ext.runtime.errands import Errands
 from durable_ext.runtime.instances import CachedInstance
 from durable_ext.runtime.logs import log_drop, log_turn
 from durable_ext.runtime.program import Program
-from durable_ext.runtime.quarantine import OrchestratorProcessLostError, Quarantine
+from durable_ext.runtime.quarantine import OrchestratorProcessLostError, Quarantine, TurnBrokenInChildError
 from durable_ext.runtime.register import Register
 from durable_ext.runtime.state import Arrival, InstanceState, LocalOutcome
 from durable_ext.storage.contract import Commit, Delivery, Snapshot, StatusChange, Store, Version
@@ -105,6 +105,8 @@ class Turns:
         except OrchestratorProcessLostError as killed:
             instance.fault, instance.faults = killed, MAX_FAULTS
             decision = self._decide(instance, snapshot, news, now)
+        except TurnBrokenInChildError as error:
+            raise TurnBrokenError(error) from error
         deferred = await self._carry_out(instance, decision, now)
         self._quarantine.clear_turn(instance.instance_id)
         instance.forget()
@@ -244,9 +246,9 @@ class Turns:
             has_ended = turn.runtime_status.is_terminal
             if has_ended or turn.cancelled or decision.begins:
                 why = "its timeout has passed" if turn.cancelled and not has_ended else "its instance has ended"
-                self._activities.cancel(
-                    instance.instance_id, None if has_ended or decision.begins else turn.cancelled, why
-                )
+                task_ids = None if has_ended or decision.begins else turn.cancelled
+                self._activities.cancel(instance.instance_id, task_ids, why)
+                self._quarantine.cancel(instance.instance_id, task_ids)
             log_turn(instance.instance_id, instance.memory.state.name, turn)
             if has_ended:
                 instance.forget()

@@ -267,7 +267,7 @@ class Worker:
         if self._traits.is_shared and self._is_for_others(item):
             self._errands.give_work_back([item], PARK_DELAY)
             return True
-        if self._quarantine.is_active and self._quarantine.holds_call(item):
+        if self._quarantine.holds_call(item):
             if len(self._calls_apart) < self._settings.max_concurrent_activity_functions:
                 spawn(self._call_apart(item), self._calls_apart)
             else:
