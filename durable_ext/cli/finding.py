@@ -1,4 +1,4 @@
-"""Which task hub a command means: a running host, a store it names, or what the app's directory says."""
+"""The choice of a command's task hub: a running host, a store it names, or what the app's directory says."""
 
 from __future__ import annotations
 

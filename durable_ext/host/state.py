@@ -1,4 +1,4 @@
-"""Where the local host keeps state: by default a SQLite file in the app's directory, out of sight of git."""
+"""The place of the local host's state: by default a SQLite file in the app's directory, out of sight of git."""
 
 from __future__ import annotations
 
