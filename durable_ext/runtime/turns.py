@@ -245,7 +245,7 @@ class Turns:
         if turn is not None:
             has_ended = turn.runtime_status.is_terminal
             if has_ended or turn.cancelled or decision.begins:
-                why = "its timeout has passed" if turn.cancelled and not has_ended else "its instance has ended"
+                why = "its instance has ended" if has_ended or decision.begins else "its timeout has passed"
                 task_ids = None if has_ended or decision.begins else turn.cancelled
                 self._activities.cancel(instance.instance_id, task_ids, why)
                 self._quarantine.cancel(instance.instance_id, task_ids)

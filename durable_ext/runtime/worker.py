@@ -17,6 +17,7 @@ from datetime import timedelta
 
 from durable_ext.clock import Clock, sleep, wait
 from durable_ext.errors import VersionConflictError
+from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem
 from durable_ext.runtime import backoff
 from durable_ext.runtime.activities import Activities
@@ -38,6 +39,9 @@ MAX_CONFLICTS = 5
 
 SWEEP_INTERVAL = 5.0
 """Seconds between two sweeps."""
+
+NEIGHBOUR_INTERVAL = 1.0
+"""Seconds between two looks whether another process of this machine has died."""
 
 TURNS_IN_FLIGHT = 256
 """Turns begun and not yet committed, at most. Most of them wait for the store, which commits many at once."""
@@ -121,7 +125,10 @@ class Worker:
             settings.max_concurrent_orchestrator_functions,
             self._errands,
         )
-        self._sweeping = self._loop.create_task(self._sweep(), name="durable: sweep")
+        self._housekeeping = [self._loop.create_task(self._sweep(), name="durable: sweep")]
+        if traits.is_shared and traits.directory is not None:
+            neighbours = self._look_after_neighbours()
+            self._housekeeping.append(self._loop.create_task(neighbours, name="durable: look after neighbours"))
         self._is_started = True
         self.resume()
 
@@ -185,7 +192,8 @@ class Worker:
         self._is_stopping = True
         end = self._clock.monotonic() + grace
         await self.pause()
-        self._sweeping.cancel()
+        for task in self._housekeeping:
+            task.cancel()
         await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
         unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
         await self._quarantine.close()
@@ -223,6 +231,11 @@ class Worker:
             except Exception:
                 logger.exception("cannot sweep; next try in %.0f s", SWEEP_INTERVAL)
 
+    async def _look_after_neighbours(self) -> None:
+        while True:
+            await sleep(self._clock, NEIGHBOUR_INTERVAL)
+            self._quarantine.take_over(sole=False)
+
     def _lost_some(self) -> None:
         self._instances.evict(lambda instance_id: not self._store.is_local(instance_id))
 
@@ -251,14 +264,16 @@ class Worker:
     def _settle(self, item: WorkItem, outcome: Outcome) -> bool:
         """An activity has ended: its outcome goes into the next turn, or to wherever that is run.
 
-        True if its slot stays taken for what that turn calls.
+        True if its slot stays taken for what that turn calls. On a shared hub a call that finds none goes through the
+        store, which costs more than a slot that is idle while the turn is committed.
         """
-        if self._errands.is_expected(item) or self._is_stopping or not self._store.is_local(item.instance_id):
+        if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
         self._deliver(LocalOutcome(item=item, event=outcome))
-        self._instances.get(item.instance_id).slots += 1
-        return True
+        if self._traits.is_shared:
+            self._instances.get(item.instance_id).slots += 1
+        return self._traits.is_shared
 
     # --- calls that are not run here -----------------------------------------------------------------
 
@@ -354,6 +369,8 @@ class Worker:
         arrivals, most = instance.inbox, self._traits.turn_size
         instance.inbox = []
         if most is not None and len(arrivals) > most:
+            # A start must not stay behind what came before it, which can only be put off until the start has been.
+            arrivals.sort(key=lambda each: type(each.event) is not ExecutionStarted)
             arrivals, instance.inbox = arrivals[:most], arrivals[most:]
         return arrivals
 
@@ -373,8 +390,9 @@ class Worker:
             self._instances.rest(instance)
 
     def _went_wrong(self, instance: CachedInstance, arrivals: Sequence[Arrival], error: Exception) -> None:
-        self._activities.release(instance.slots)
-        instance.slots = 0
+        # Taken away before they are released: a call that starts in one may end at once and leave another.
+        slots, instance.slots = instance.slots, 0
+        self._activities.release(slots)
         match error:
             case BelongsApartError():
                 instance.inbox = [*arrivals, *instance.inbox]

@@ -67,7 +67,7 @@ class MemoryHub:
         self.stores: list[MemoryStore] = []
         self.instances: dict[str, Instance] = {}
         self.dead_letters: list[DeadLetter] = []
-        self._belongings: defaultdict[str, Belongings] = defaultdict(Belongings)
+        self.belongings: defaultdict[str, Belongings] = defaultdict(Belongings)
         # One counter, never reset: no version and no receipt comes twice, whatever is removed meanwhile.
         self._numbers = count(UNKNOWN + 1)
 
@@ -77,7 +77,7 @@ class MemoryHub:
         """A store has been closed: what it had in hand is offered again."""
         self.stores.remove(store)
         if store in self.offers.hosts:
-            in_hand = [each for owned in self._belongings.values() for each in owned if each.holder is store]
+            in_hand = [each for owned in self.belongings.values() for each in owned if each.holder is store]
             self.offers.leave(store, in_hand)
 
     def crash(self, store: MemoryStore) -> None:
@@ -100,7 +100,11 @@ class MemoryHub:
             StatusChange(runtime_status=OrchestrationRuntimeStatus.Pending, updated_at=start.timestamp, started=start),
         )
         self._tell(start.instance_id, is_end=False)
-        self.store_message(Message(instance_id=start.instance_id, event=start, execution_id=start.execution_id))
+        self.send_start(Message(instance_id=start.instance_id, event=start, execution_id=start.execution_id))
+
+    def send_start(self, message: Message) -> None:
+        """The start message of an instance that a client has created."""
+        self.store_message(message)
 
     def _insert(self, execution_id: str, status: StatusChange) -> Instance:
         start = status.started
@@ -120,7 +124,7 @@ class MemoryHub:
 
     def _remove(self, instance_id: str) -> None:
         del self.instances[instance_id]
-        for each in self._belongings.pop(instance_id, Belongings()):
+        for each in self.belongings.pop(instance_id, Belongings()):
             each.is_gone = True
         self.offers.set_alarm()
 
@@ -142,7 +146,7 @@ class MemoryHub:
 
     def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         """What is committed, and which of the deliveries are still there: others were consumed, or went."""
-        instance, owned = self.instances.get(instance_id), self._belongings.get(instance_id, Belongings())
+        instance, owned = self.instances.get(instance_id), self.belongings.get(instance_id, Belongings())
         found = [owned.messages[each.receipt] for each in deliveries if each.receipt in owned.messages]
         version = instance.version if instance is not None else UNKNOWN
         snapshot = None
@@ -186,9 +190,9 @@ class MemoryHub:
         for message in commit.messages:
             self.store_message(message)
         for item in commit.inline:
-            self._store_work(item, claimant)
+            self.store_work(item, claimant)
         for item in commit.queued:
-            self._store_work(item, None)
+            self.store_work(item, None)
         for letter in commit.dead_letters:
             self.dead_letters.append(msgspec.structs.replace(letter, letter_id=len(self.dead_letters) + 1))
 
@@ -203,8 +207,7 @@ class MemoryHub:
 
     def clear_away(self, commit: Commit) -> None:
         """What was consumed, kept, completed, or is of no more use."""
-        owned = self._belongings.get(commit.instance_id)
-        if owned is None:
+        if (owned := self.belongings.get(commit.instance_id)) is None:
             return
         for receipt in commit.kept:
             if receipt in owned.messages:
@@ -213,12 +216,13 @@ class MemoryHub:
             owned.remove_message(receipt)
         for work in commit.completed:
             owned.remove_work(work)
-        self._clear_unwanted(commit, owned)
+        self.clear_unwanted(commit, owned)
         if not owned.messages and not owned.work:
-            del self._belongings[commit.instance_id]
+            del self.belongings[commit.instance_id]
         self.offers.set_alarm()
 
-    def _clear_unwanted(self, commit: Commit, owned: Belongings) -> None:
+    def clear_unwanted(self, commit: Commit, owned: Belongings) -> None:
+        """Work items and timers that nobody waits for any more."""
         has_ended = commit.status is not None and commit.status.runtime_status.is_terminal
         if not has_ended and not commit.cancelled:
             return
@@ -245,14 +249,15 @@ class MemoryHub:
     def store_message(self, message: Message) -> None:
         """Store a message, and offer it when its time has come."""
         stored = StoredMessage(next(self._numbers), message)
-        self._belongings[message.instance_id].messages[stored.receipt] = stored
+        self.belongings[message.instance_id].messages[stored.receipt] = stored
         if message.visible_at is not None and message.visible_at > self.clock.now():
             self.offers.offer_at(message.visible_at, stored)
         else:
             self.offers.offer(stored)
 
-    def _store_work(self, item: WorkItem, claimant: MemoryStore | None) -> None:
-        stored, owned = StoredWork(item, claimant), self._belongings[item.instance_id]
+    def store_work(self, item: WorkItem, claimant: MemoryStore | None) -> None:
+        """Store a work item, claimed, or offered to all."""
+        stored, owned = StoredWork(item, claimant), self.belongings[item.instance_id]
         owned.remove_work(item.receipt)
         owned.work[item.receipt] = stored
         if claimant is None:
@@ -261,17 +266,17 @@ class MemoryHub:
     def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
         """Store a message instead of the work item, unless that is gone: then nobody waits for the outcome."""
         if self.find_work(item.receipt) is not None:
-            self._belongings[item.instance_id].remove_work(item.receipt)
+            self.belongings[item.instance_id].remove_work(item.receipt)
             self.store_message(Message(instance_id=item.instance_id, event=outcome, execution_id=item.execution_id))
 
     def find_message(self, delivery: Delivery) -> StoredMessage | None:
         """The message, if it is still there."""
-        owned = self._belongings.get(delivery.instance_id)
+        owned = self.belongings.get(delivery.instance_id)
         return None if owned is None else owned.messages.get(delivery.receipt)
 
     def find_work(self, receipt: WorkReceipt) -> StoredWork | None:
         """The work item, if it is still there."""
-        owned = self._belongings.get(receipt.instance_id)
+        owned = self.belongings.get(receipt.instance_id)
         return None if owned is None else owned.work.get(receipt)
 
     def offer_again(self, each: Stored, delay: float) -> None:
