@@ -58,7 +58,7 @@ class Errands:
 
     def complete(self, item: WorkItem, outcome: Outcome) -> None:
         """Store an outcome, for whoever runs the instance."""
-        self._insist(
+        self._until_done(
             f"store the outcome of activity '{item.name}' of {item.instance_id}", partial(self._complete, item, outcome)
         )
 
@@ -70,7 +70,7 @@ class Errands:
 
     def give_work_back(self, items: Sequence[WorkItem], pause: float = 0.0) -> None:
         """Leave calls to whoever has a slot for them."""
-        self._insist("give activity calls back", partial(self._store.give_back_work, list(items), pause))
+        self._until_done("give activity calls back", partial(self._store.give_back_work, list(items), pause))
 
     def give_back(self, arrivals: Iterable[Arrival], pause: float) -> None:
         """Leave what arrived to a later turn, here or elsewhere."""
@@ -81,11 +81,11 @@ class Errands:
             else:
                 messages.append(each)
         if messages:
-            self._insist("give messages back", partial(self._store.give_back, messages, pause))
+            self._until_done("give messages back", partial(self._store.give_back, messages, pause))
 
     async def finish(self, patience: float) -> None:
         """Wait for all of them, up to `patience` seconds."""
         await wait_or_cancel(self._clock, self._under_way, patience, patience)
 
-    def _insist(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+    def _until_done(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
         spawn(backoff.retry_forever(what, call, self._clock), self._under_way, f"durable: {what}")

@@ -339,8 +339,8 @@ class Store(ClientStore, Protocol):
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         """Start a turn: say what is committed, and which of the deliveries are news.
 
-        With `known` None the snapshot is always given, and with it every message kept; otherwise it may be left out:
-        optimism that `commit` checks. Of an instance that was never delivered before, it may be taken for granted
+        With `known` None the snapshot is always given; otherwise it may be left out: optimism that `commit` checks.
+        With a snapshot comes every message kept. Of an instance that was never delivered before, it may be taken for granted
         that its start is all there is.
 
         A message is left out of the answer if it was consumed before (then whatever followed from it is durable), or
