@@ -26,7 +26,6 @@ from durable_ext.storage.contract import (
     InstanceRecord,
     LoadedTurn,
     Snapshot,
-    StatusChange,
     StoreTraits,
     Version,
 )
@@ -281,6 +280,11 @@ class HostileHub(MemoryHub):
         owed = self._debts[instance_id]
         for _ in range(len(owed) if most is None else min(most, len(owed))):
             owed.popleft()()
+
+    @property
+    def owes(self) -> bool:
+        """Whether anything is left to be done."""
+        return any(self._debts.values())
 
     def pay_all(self) -> None:
         """Do all that any commit owes."""
