@@ -41,7 +41,7 @@ from durable_ext.storage.contract import InstanceRecord, StoreTraits
 from durable_ext.storage.memory import MemoryStore
 
 Status = OrchestrationRuntimeStatus
-LONG = 50.0
+LONG = 200.0
 """Seconds that a stuck activity takes: longer than any wait for it, and yet it frees its slot one day."""
 
 
