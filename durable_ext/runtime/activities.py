@@ -157,7 +157,7 @@ class Activities:
         running = Running(item, self._register.enter(item, in_thread=False), self._clock.monotonic())
         context = Context()
         context.run(current_activity.set, item)
-        call = self._calls.run_async(item, lambda: running.is_given_up)
+        call = self._calls.run_async(item, running.mark, lambda: running.is_given_up)
         task = running.task = _spawn(self._loop, call, context)
         if task.done() and not task.cancelled() and task.exception() is None:
             self._register.leave(running.mark)

@@ -83,10 +83,12 @@ class Turns:
         """
         # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
         async with self._slots:
-            snapshot, news = await self._load(instance, arrivals)
-            if not news:
-                self._leave_unread(instance, snapshot)
-                return ()
+            snapshot, news = None, arrivals
+            if instance.version is None or any(map(_is_delivery, arrivals)):
+                snapshot, news = await self._load(instance, arrivals)
+                if not news:
+                    self._leave_unread(instance, snapshot)
+                    return ()
             now = self._clock.now()
             self._check_that_it_runs_here(instance, snapshot, news, now)
             decision = self._decide(instance, snapshot, news, now)
@@ -121,8 +123,6 @@ class Turns:
     ) -> tuple[Snapshot | None, Sequence[Arrival]]:
         """What is committed, if it is to be taken up, and what of the arrivals is news."""
         deliveries = [each for each in arrivals if type(each) is Delivery]
-        if not deliveries and instance.version is not None:
-            return None, arrivals
         loaded = await self._store.begin(instance.instance_id, instance.version, deliveries)
         if loaded.snapshot is not None:
             instance.version = loaded.snapshot.version
@@ -270,6 +270,10 @@ class Turns:
         spare, instance.slots = instance.slots - used, 0
         if spare:
             self._activities.release(spare)
+
+
+def _is_delivery(arrival: Arrival) -> bool:
+    return type(arrival) is Delivery
 
 
 def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:
