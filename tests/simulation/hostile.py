@@ -102,7 +102,7 @@ class HostileOffers(Offers):
     def take_messages(self, host: MemoryStore, limit: int) -> list[StoredMessage]:
         if host.ready and self._chance.of(self._odds.split):
             limit = self._chance.up_to(len(host.ready))
-        taken = []
+        taken: list[StoredMessage] = []
         while host.ready and len(taken) < limit:
             each = host.ready.popleft()
             if each.is_gone or each.holder is not None or (each.is_kept and not self._odds.kept_again):

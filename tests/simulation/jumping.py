@@ -23,7 +23,7 @@ class HangError(AssertionError):
     """The program does not come to an end."""
 
 
-class _Poll(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Poll(selectors.DefaultSelector):
     """Never sleeps."""
 
     loop: JumpingLoop
