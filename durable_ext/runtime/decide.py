@@ -82,6 +82,7 @@ def decide(
     unreadable_history = snapshot.unreadable if snapshot is not None else None
     if snapshot is not None:
         _take_up(memory, snapshot, program, replay=fault is None)
+    # After that: what was kept and in mind is forgotten with the rest, and comes with the snapshot.
     arrivals = _each_once(memory, arrivals)
     if unreadable_history is not None and not memory.state.has_ended:
         return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
