@@ -116,14 +116,14 @@ class TaskHub:
 
     async def open(self) -> None:
         """Connect the store and no more: enough for the client and the API. Opening an open hub is no matter."""
-        if self._end is not None:
-            raise RuntimeError(f"task hub '{self.name}' has stopped; make a new one to go on")
+        self._refuse_if_stopped()
         if not self._is_open:
             await self.store.open()
             self._is_open = True
 
     async def start(self) -> None:
         """Open, become a host of the store, and work. Raises `StoreInUseError` if it has another host."""
+        self._refuse_if_stopped()
         if self._worker is not None:
             raise RuntimeError(f"task hub '{self.name}' has started already")
         self._worker = worker = self._make_worker()
@@ -133,6 +133,10 @@ class TaskHub:
         except BaseException:
             self._worker = None
             raise
+
+    def _refuse_if_stopped(self) -> None:
+        if self._end is not None:
+            raise RuntimeError(f"task hub '{self.name}' has stopped; make a new one to go on")
 
     def _make_worker(self) -> Worker:
         if self._registry is None:

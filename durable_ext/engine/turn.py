@@ -1,4 +1,4 @@
-"""What one step of an orchestrator asks of the world, and what the engine needs to know of the app."""
+"""Turns: what one step of an orchestrator leads to, and what the engine needs to know of the app."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from durable_ext.engine.backlog import Kept
 from durable_ext.history import (
     EventRaised,
     ExecutionStarted,
     HistoryEvent,
     OrchestrationRuntimeStatus,
+    OrchestratorCompleted,
     OrchestratorStarted,
 )
 from durable_ext.messages import Message, WorkItem
@@ -28,8 +30,10 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     `custom_status` is UNSET while this execution has not set one: what an earlier generation set stays.
 
     `unread` are external events of this inbox that nobody waits for yet: they are not in the history, and the session
-    has them in mind. `read` are earlier ones of that kind that were fed now, or that nobody is to have any more.
-    `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more.
+    has them in mind. `read` are earlier ones of that kind that were fed now, or that nobody is to have any more. Both
+    hold the very objects that were in the inbox. A session that replays knows of none: give them to its first
+    `advance`, ahead of the news.
+    `cancelled` are the numbers of activities and timers of this execution that nobody waits for any more.
     """
 
     execution_id: str
@@ -77,7 +81,11 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-class Draft:
+MAX_EVENTS_PER_TURN = 1_000
+"""So many external events are fed in one turn, if nothing else has come: other instances want their turn, too."""
+
+
+class TurnBuilder:
     """A Turn in the making."""
 
     def __init__(self, now: datetime, status_before: OrchestrationRuntimeStatus) -> None:
@@ -88,20 +96,36 @@ class Draft:
         self.started: ExecutionStarted | None = None
         self.custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
         self.replaces_history = False
-        self.status_changed = False
+        self.unread: dict[int, EventRaised] = {}  # by their numbers in the backlog
+        self.read: list[EventRaised] = []
+        self.custom_status_before: str | msgspec.UnsetType | None = msgspec.UNSET
+        self.events_fed = 0
+        self.events_limit = MAX_EVENTS_PER_TURN
+        self.idle_generations = 0  # in a row that took nothing from outside
 
-    def begin(self, started: ExecutionStarted, python: str) -> ExecutionStarted:
-        """Record the start of an execution, with the Python it runs on."""
-        self.started = msgspec.structs.replace(started, python=python)
-        self.records.append(self.started)
-        return self.started
+    def begin(self, started: ExecutionStarted) -> None:
+        """Record the start of an execution."""
+        self.started = started
+        self.records.append(started)
 
     def begin_generation(self, custom_status: str | msgspec.UnsetType | None) -> None:
         """Drop the records of the generation that ends; what it sent is sent, and its custom status stays."""
         self.records = [OrchestratorStarted(timestamp=self.now)]
         self.replaces_history = True
+        self.idle_generations += 1
         if custom_status is not msgspec.UNSET:
             self.custom_status = custom_status
+
+    def record(self, event: HistoryEvent) -> None:
+        """Record something from outside."""
+        self.records.append(event)
+        self.idle_generations = 0
+        if isinstance(event, EventRaised):
+            self.events_fed += 1
+
+    def record_boundary(self) -> None:
+        """Say that the code has come to rest here, as between two turns."""
+        self.records += [OrchestratorCompleted(timestamp=self.now), OrchestratorStarted(timestamp=self.now)]
 
     def send(self, what: Message | WorkItem) -> None:
         """Put it where it belongs."""
@@ -109,3 +133,12 @@ class Draft:
             self.work.append(what)
         else:
             self.messages.append(what)
+
+    def keep(self, kept: Kept) -> None:
+        """An event of this inbox went into the backlog."""
+        self.unread[kept.number] = kept.event
+
+    def release(self, kept: Kept) -> None:
+        """An event has left the backlog."""
+        if self.unread.pop(kept.number, None) is None:
+            self.read.append(kept.event)

@@ -119,15 +119,20 @@ class LocalHost:
 
     def _make_hub(self) -> TaskHub:
         return TaskHub(
-            open_store(self.storage),
+            open_store(self.storage, self.settings, self._clock),
             self.registry,
             settings=self.settings,
             codec=self._codec,
             clock=self._clock,
             resolve=resolve,
             base_url=f"{self.base_url}/{WEBHOOK_PATH}",
-            quarantine_command=[sys.executable, "-m", "durable_ext.host.child", str(self.app_dir)],
+            quarantine_command=self._quarantine_command(),
         )
+
+    def _quarantine_command(self) -> list[str] | None:
+        if self._codec is not None:  # one that was made in this process: another could not write values as it does
+            return None
+        return [sys.executable, "-m", "durable_ext.host.child", str(self.app_dir)]
 
     async def _stop_hub(self) -> None:
         await self.hub.stop(self._time_left())

@@ -162,7 +162,7 @@ class Activities:
         running = Running(item, self._register.enter(item, in_thread=False), self._clock.monotonic())
         context = Context()
         context.run(current_activity.set, item)
-        call = self._calls.run_async(item, lambda: running.is_given_up)
+        call = self._calls.run_async(item, running.mark, lambda: running.is_given_up)
         task = running.task = _spawn(self._loop, call, context)
         if task.done() and not task.cancelled() and task.exception() is None:
             self._register.leave(running.mark)
@@ -233,16 +233,16 @@ class Activities:
 
     # --- giving up -----------------------------------------------------------------------------------
 
-    def cancel(self, instance_id: str, task_ids: Collection[int] | None, why: str) -> None:
-        """Give up calls of an instance, by default all of them: their slots are free at once.
+    def cancel(self, instance_id: str, task_ids: Collection[int] | None, why: str) -> list[WorkItem]:
+        """Give up calls of an instance, by default all of them, and return them: their slots are free at once.
 
         An async one is cancelled. A thread cannot be: it is named in the log and left to itself.
         """
-        if self._waiting:  # first, or they would take the slots
-            self._waiting = deque(
-                each for each in self._waiting if each.instance_id != instance_id or not _is_one_of(each, task_ids)
-            )
+        given_up = [each for each in self._waiting if each.instance_id == instance_id and _is_one_of(each, task_ids)]
+        if given_up:  # first, or they would take the slots
+            self._waiting = deque(each for each in self._waiting if each not in given_up)
         for running in [each for each in self.of_instance(instance_id) if _is_one_of(each.item, task_ids)]:
+            given_up.append(running.item)
             self._give_up(running)
             if running.task is None:
                 logger.warning(
@@ -253,6 +253,7 @@ class Activities:
                 )
             self._taken -= 1
         self._next()
+        return given_up
 
     def _give_up(self, running: Running) -> None:
         running.is_given_up = True

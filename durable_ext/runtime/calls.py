@@ -29,6 +29,10 @@ BLOCKING = 1.0
 Outcome = TaskCompleted | TaskFailed
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     activity: Activity
@@ -61,12 +65,15 @@ class Calls:
         except BaseException as error:
             return self.failed(item, error)
 
-    async def run_async(self, item: WorkItem, is_given_up: Callable[[], bool]) -> Outcome:
-        """Run a call of a coroutine function. Raises CancelledError only if the call was given up."""
+    async def run_async(self, item: WorkItem, slot: int, is_given_up: Callable[[], bool] = _never) -> Outcome:
+        """Run a call of a coroutine function, which has this slot of the register.
+
+        Raises CancelledError only if the call was given up.
+        """
         try:
             activity = self._get(item.name).activity
             argument = self._codec.decode(item.input, activity.input_type)
-            result = await self._watched(activity.function(**{activity.input_name: argument}), item)
+            result = await self._watched(activity.function(**{activity.input_name: argument}), item, slot)
             return self.completed(item, result)
         except asyncio.CancelledError as error:
             if is_given_up():
@@ -140,7 +147,7 @@ class Calls:
         return found
 
     @types.coroutine
-    def _watched(self, awaitable: Awaitable[Any], item: WorkItem) -> Generator[Any, Any, Any]:
+    def _watched(self, awaitable: Awaitable[Any], item: WorkItem, slot: int) -> Generator[Any, Any, Any]:
         """Await; mark every step between two suspensions, and tell if one holds up the loop."""
         register = self._register
         steps = awaitable.__await__()
@@ -148,7 +155,7 @@ class Calls:
         argument: Any = None
         while True:
             began = perf_counter()
-            register.mark_call(item)
+            register.mark_call(slot)
             try:
                 suspended_on = step(argument)
             except StopIteration as end:

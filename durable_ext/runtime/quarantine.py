@@ -312,7 +312,7 @@ class Quarantine:
             slot = self._register.enter(item, not is_async, times)
             try:
                 if is_async:
-                    return await self._calls.run_async(item, lambda: False)
+                    return await self._calls.run_async(item, slot)
                 return await asyncio.to_thread(self._calls.run_sync, item)
             finally:
                 self._register.leave(slot)

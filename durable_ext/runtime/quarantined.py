@@ -28,7 +28,7 @@ from durable_ext.messages import WorkItem
 from durable_ext.runtime.calls import Calls
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.program import Program
-from durable_ext.runtime.register import Register
+from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
 
 READY, BEGUN = b"ready", b"begun"
@@ -168,7 +168,7 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
     if calls.knows(item.name) and calls.is_async(item.name):
-        event = await calls.run_async(item, lambda: False)
+        event = await calls.run_async(item, UNRECORDED)
     else:
         event = await asyncio.to_thread(calls.run_sync, item)
     try:

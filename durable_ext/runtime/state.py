@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -13,11 +13,11 @@ from durable_ext.engine.turn import Turn
 from durable_ext.history import (
     EventRaised,
     ExecutionCompleted,
-    ExecutionRewound,
     ExecutionStarted,
     OrchestrationRuntimeStatus,
     TaskCompleted,
     TaskFailed,
+    count_rewinds,
 )
 from durable_ext.messages import WorkItem
 from durable_ext.storage.contract import DeadLetter, Delivery, Receipt, Snapshot
@@ -32,8 +32,8 @@ class LocalOutcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     item: WorkItem
     event: TaskCompleted | TaskFailed
     dead_letter: DeadLetter | None = None
-    is_kept: Literal[False] = False
-    unreadable: None = None
+
+    is_kept: ClassVar[bool] = False
 
     @property
     def instance_id(self) -> str:
@@ -71,10 +71,7 @@ class InstanceState:
         ended = None
         if snapshot.status is not None and snapshot.status.is_terminal:
             ended = next((each for each in reversed(snapshot.history) if isinstance(each, ExecutionCompleted)), None)
-        rewinds = sum(type(each) is ExecutionRewound for each in snapshot.history)
-        if started is not None:
-            rewinds += started.rewinds
-        return cls(snapshot.instance_id, snapshot.status, started, ended, rewinds)
+        return cls(snapshot.instance_id, snapshot.status, started, ended, count_rewinds(snapshot.history))
 
     def after(self, turn: Turn) -> InstanceState:
         """The state once the turn is committed."""

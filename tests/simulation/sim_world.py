@@ -96,7 +96,7 @@ class World:
         self.hub.on_crash = self._crash
         self.crashes_left, self.restarts_left = setting.crashes, setting.restarts
         self.client = MemoryStore(self.hub)
-        self.operations = InstanceOperations(self.client, clock=clock.now)
+        self.operations = InstanceOperations(self.client, clock=clock)
         self.outcome = Outcome()
         self.tasks: set[asyncio.Task[None]] = set()
 

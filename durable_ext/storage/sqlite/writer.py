@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable_ext.errors import DurableError, StoreError
+from durable_ext.storage.sqlite.schema import MEMORY
 from durable_ext.storage.sqlite.threads import start_thread
 
 T = TypeVar("T")
@@ -91,6 +93,7 @@ class Writer:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str, on_others: Callable[[], None]) -> None:
         self._connect, self._name, self._on_others = connect, name, on_others
+        self._file: tuple[int, int] | None = None
         self._queue: SimpleQueue[_Operation[Any] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Future[None] | None = None
@@ -155,6 +158,7 @@ class Writer:
     def _main(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None]) -> None:
         try:
             connection = self._connect()
+            self._file = self._find_file()
         except Exception as error:
             _call(loop, _fail, opened, error)
             return
@@ -209,6 +213,7 @@ class Writer:
         """One transaction for the group; if one of them breaks it, one transaction each. False: the loop is gone."""
         others = False
         try:
+            self._check_file()
             tx.execute("BEGIN IMMEDIATE")
             # Under the write lock: from here to COMMIT nobody else gives message ids.
             others = tx.others_have_written()
@@ -226,6 +231,23 @@ class Writer:
             _roll_back(connection, tx)
             outcomes = [_Outcome(each, None, self._explain(error)) for each in group]
         return _call(loop, self._deliver, outcomes, others)
+
+    def _check_file(self) -> None:
+        """SQLite writes on in a file that was deleted: what is acknowledged then is gone with this process."""
+        if self._find_file() != self._file:
+            raise StoreError(
+                f"{self._name} was deleted or replaced while this process had it open; nothing is stored any more. "
+                f"Stop this process before you put a file there."
+            )
+
+    def _find_file(self) -> tuple[int, int] | None:
+        if self._name == MEMORY:
+            return None
+        try:
+            found = os.stat(self._name)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error):

@@ -1,0 +1,76 @@
+"""Events that arrived before anybody waited for them. They stay where they are stored, out of the history."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import NamedTuple
+
+from durable_ext.engine.mailbox import Mailbox
+from durable_ext.history import EventRaised
+
+
+class Kept(NamedTuple):
+    """An event of the backlog, and its number in the order of arrival."""
+
+    number: int
+    event: EventRaised
+
+
+class Backlog:
+    """Events of one instance, by name, in order of arrival. They outlive the generations of a continue-as-new."""
+
+    __slots__ = ("_arrived", "_queues", "_ready")
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Kept]] = {}
+        self._arrived = 0
+        self._ready: list[tuple[int, str]] = []  # a heap: the oldest of each name that may be demanded
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def keep(self, event: EventRaised) -> Kept:
+        """Put an event behind the others of its name."""
+        kept = Kept(self._arrived, event)
+        self._arrived += 1
+        self._queues.setdefault(event.name.casefold(), deque()).append(kept)
+        return kept
+
+    def next_for(self, mailbox: Mailbox) -> Kept | None:
+        """The oldest event that the mailbox has demand for, if any. It stays here until `take`.
+
+        Costs no more than there are names with new demand.
+        """
+        if not self._queues:
+            mailbox.wanted.clear()
+            return None
+        for name in mailbox.wanted:
+            if name in self._queues:
+                heapq.heappush(self._ready, (self._queues[name][0].number, name))
+        mailbox.wanted.clear()
+        while self._ready:
+            number, name = self._ready[0]
+            queue = self._queues.get(name)
+            if queue and queue[0].number == number and mailbox.demand(name) > 0:
+                return queue[0]
+            heapq.heappop(self._ready)
+        return None
+
+    def take(self, kept: Kept) -> None:
+        """Remove what `next_for` gave."""
+        name = kept.event.name.casefold()
+        queue = self._queues[name]
+        queue.popleft()
+        heapq.heappop(self._ready)
+        if queue:
+            heapq.heappush(self._ready, (queue[0].number, name))
+        else:
+            del self._queues[name]
+
+    def drop(self) -> list[Kept]:
+        """Remove and return everything, in order of arrival."""
+        dropped = sorted((kept for queue in self._queues.values() for kept in queue), key=lambda kept: kept.number)
+        self._queues.clear()
+        self._ready.clear()
+        return dropped
