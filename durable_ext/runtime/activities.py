@@ -75,6 +75,11 @@ class Activities:
         return max(0, self._limit - self._taken - len(self._waiting)) if self._is_open else 0
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether no call runs or is about to; some may wait until `open`."""
+        return not self._taken
+
+    @property
     def is_idle(self) -> bool:
         """Whether no call runs, is about to, or waits for a slot."""
         return not self._taken and not self._waiting

@@ -103,8 +103,11 @@ class Pipes:
     def send(self, payload: bytes) -> None:
         """Send a frame."""
         left = memoryview(LENGTH.pack(len(payload)) + payload)
-        while left:
-            left = left[os.write(self._out, left) :]
+        try:
+            while left:
+                left = left[os.write(self._out, left) :]
+        except BrokenPipeError:
+            os._exit(0)  # the parent is gone, and the thread that waits for that was not yet told
 
     def _read(self) -> NoReturn:
         while (head := self._read_exactly(LENGTH.size)) is not None:

@@ -448,9 +448,13 @@ class Worker:
         self._is_held = True
         if unstarted := self._activities.shut():
             self._errands.give_work_back(unstarted)
-        quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_idle))
+        for instance in self._instances:
+            if instance.place is not Place.IN_TURN:  # its turn waits, and so would whoever waits for its slots
+                self._activities.release(instance.slots)
+                instance.slots = 0
+        quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_quiet))
         try:
-            if await wait(self._clock, [quiet], PARK_FOR.total_seconds()):
+            if quiet in await wait(self._clock, [quiet, *self._runners], PARK_FOR.total_seconds()):
                 quiet.cancel()
             yield
         finally:
