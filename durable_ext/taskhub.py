@@ -197,9 +197,13 @@ class TaskHub:
         """True once nothing was due or running for `quiet` seconds, False after `deadline` seconds."""
         return await self._running().until_idle(quiet, deadline)
 
-    async def perform(self, item: WorkItem) -> None:
-        """Run an activity call that was handed in from outside; returns when its outcome is stored."""
-        await self._running().perform(item)
+    async def perform(self, item: WorkItem) -> bool:
+        """Run an activity call that was handed in from outside, also while paused.
+
+        True once its outcome is stored; False if none will come from here: its instance has ended, or it was given
+        back to the store, as the hub stops or cannot run it now.
+        """
+        return await self._running().perform(item)
 
     def _running(self) -> Worker:
         if self._worker is None or self._end is not None:
