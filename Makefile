@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PORT ?= 7071
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench clean
+.PHONY: help setup demo run test killers lint bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ run: $(VENV)/.runtime ## the local host on this repository's function_app.py, po
 
 test: $(VENV)/.dev ## all tests
 	$(BIN)/python -m pytest
+
+killers: $(VENV)/.dev ## a hundred rounds of functions that kill their process (about half an hour)
+	KILLER_ROUNDS=100 $(BIN)/python -m pytest -q tests/faults/test_killers.py
 
 lint: $(VENV)/.dev ## format, style and types
 	$(BIN)/ruff format --check .

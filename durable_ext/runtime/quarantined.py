@@ -89,10 +89,13 @@ class Pipes:
 
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
+        try:
+            os.dup2(2, 1)
+        except OSError:  # a host without a standard error
+            os.dup2(nothing, 1)
         os.close(nothing)
-        os.dup2(2, 1)
         self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="durable-quarantine", daemon=True).start()
 
@@ -167,7 +170,7 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
-    if calls.knows(item.name) and calls.is_async(item.name):
+    if calls.is_async(item.name):
         event = await calls.run_async(item, UNRECORDED)
     else:
         event = await asyncio.to_thread(calls.run_sync, item)
