@@ -7,7 +7,7 @@ columns and shown by its tools. Every payload (`input`, `result`, ...) is JSON t
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TypeAlias
 
@@ -71,8 +71,8 @@ class ExecutionStarted(Event, frozen=True, kw_only=True):
     """An execution begins. The timestamp is the starter's, so it can precede the turn's.
 
     `start_id` is the execution id that began this line; it survives continue-as-new. `python` is the minor
-    version the first turn ran on, because asyncio orders calls differently between them. `rewinds` is how often the
-    line was rewound in the generations before this one.
+    version the first turn ran on, because asyncio orders calls differently between them. `rewinds` is how often
+    earlier generations of the line were rewound.
     """
 
     name: str
@@ -242,7 +242,7 @@ Outcome: TypeAlias = (
 """Events that answer one numbered action of one execution.
 
 `asked` tells the answers to one call apart when a rewind has asked for it again: of an activity it is
-`messages.WorkItem.asked`, of a sub-orchestration the number of rewinds in its own history. An answer counts only if
+`messages.WorkItem.asked`, of a sub-orchestration `count_rewinds` of its own history. An answer counts only if
 its number is above those of all answers that a rewind has voided.
 """
 
@@ -270,6 +270,17 @@ def encode_events(events: list[HistoryEvent]) -> bytes:
 def decode_events(data: bytes | str) -> list[HistoryEvent]:
     """The inverse of `encode_events`. Raises `msgspec.DecodeError` on anything else."""
     return _events_decoder.decode(data)
+
+
+def count_rewinds(history: Iterable[Event]) -> int:
+    """How often a line of generations was rewound, as the history of its current execution says."""
+    rewinds = 0
+    for event in history:
+        if isinstance(event, ExecutionStarted):
+            rewinds += event.rewinds
+        elif isinstance(event, ExecutionRewound):
+            rewinds += 1
+    return rewinds
 
 
 def outcome_task_id(event: Event) -> int | None:

@@ -64,10 +64,10 @@ class WorkItem(msgspec.Struct, frozen=True, kw_only=True):
         return WorkReceipt(self.instance_id, self.execution_id, self.task_id, self.asked)
 
 
-def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted, *, rewinds: int = 0) -> Message | None:
+def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted, rewinds: int) -> Message | None:
     """What a sub-orchestration that has ended tells its parent; None if it has none. Always the same message.
 
-    `rewinds` is how often it was rewound before it came to this end.
+    `rewinds` is `count_rewinds` of its history: a parent takes an answer only if that is above that of those it voided.
     """
     parent = started.parent
     if parent is None:
@@ -87,9 +87,12 @@ def answer_to_parent(started: ExecutionStarted, end: ExecutionCompleted, *, rewi
 
 
 def failure_to_parent(
-    parent: ParentInstance, reason: str, failure: FailureDetails, when: datetime, *, asked: int = 0
+    parent: ParentInstance, reason: str, failure: FailureDetails, when: datetime, *, asked: int
 ) -> Message:
-    """What a parent is told of a sub-orchestration that failed, or that could not be run."""
+    """What a parent is told of a sub-orchestration that failed, or that could not be run.
+
+    `asked` as in `history.Outcome`.
+    """
     event = SubOrchestrationInstanceFailed(
         timestamp=when,
         task_scheduled_id=parent.task_id,

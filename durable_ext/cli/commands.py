@@ -1,4 +1,4 @@
-"""What all commands about instances have in common: the options that say which task hub, and how to answer."""
+"""The common part of all commands about instances: the options that say which task hub, and how to answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which task hub a command means: a running host, a store it names, or what the app's directory says."""
+"""The choice of a command's task hub: a running host, a store it names, or what the app's directory says."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def _in_store(app_dir: Path, storage: str | None, usual: str) -> AsyncIter
             f"no host answers at {usual}, and there is no store at {named}. Start the app with `durable run`, or name "
             f"a host with --url, a store with --storage, the app's directory with --app."
         )
-    hub = TaskHub(open_store(named), settings=settings)
+    hub = TaskHub(open_store(named, settings), settings=settings)
     try:
         await hub.open()
         yield TargetInStore(hub, named)

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs. Progress goes to stderr, results to stdout."""
+"""Output of the commands: tables for people, JSON for programs. Progress goes to stderr, results to stdout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command works on: a task hub behind the management API of a running host, or in its store.
+"""The target of a command: a task hub behind the management API of a running host, or in its store.
 
 Statuses are dictionaries as the management API writes them, whichever of the two it is.
 """

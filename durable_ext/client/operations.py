@@ -1,4 +1,4 @@
-"""What can be asked of an instance: payloads are JSON text, and every refusal is an error.
+"""Operations on instances: payloads are JSON text, and every refusal is an error.
 
 `OrchestrationClient` puts the codec and the outcomes users know on top; the management API puts status codes, the
 command line puts words.

@@ -1,4 +1,4 @@
-"""What orchestrator code asks of the outside. Each action knows how it is recorded and how it is sent."""
+"""Actions: what orchestrator code asks of the outside, how it is recorded and how it is sent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from durable_ext.messages import Message, WorkItem
 
 @dataclass(slots=True, kw_only=True)
 class Action(ABC):
-    """A numbered wish. `site` is where the code asked for it, for error messages."""
+    """A numbered wish. `site` is where the code asked for it, for error messages.
+
+    One that `is_withdrawn` was cancelled before it was sent: it is recorded, as it has its number, but never sent.
+    """
 
     recorded_as: ClassVar[type[Event]]
     kind: ClassVar[str]
@@ -34,6 +37,7 @@ class Action(ABC):
     action_id: int
     name: str = ""
     site: tuple[CodeType, int] | None = None
+    is_withdrawn: bool = False
 
     @abstractmethod
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:

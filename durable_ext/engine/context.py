@@ -1,4 +1,4 @@
-"""What orchestrator code sees."""
+"""The context: what an orchestrator function is given."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from uuid import UUID
 
 from durable_ext import ids
 from durable_ext.engine.actions import Action, CallActivity, CallSubOrchestrator, SendEvent
-from durable_ext.engine.execution import Continuation, EventWait, Execution, child_id
-from durable_ext.engine.tasks import Completion
+from durable_ext.engine.attempts import attempt, duration
+from durable_ext.engine.execution import Continuation, Execution, child_id
+from durable_ext.engine.waits import RAISE, EventWait, Expiry
 from durable_ext.retry import RetryPolicy
 
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
-_UNSET: Any = object()
 
 
 class DurableOrchestrationContext:
@@ -96,12 +96,10 @@ class DurableOrchestrationContext:
         def make(action_id: int, attempt: int) -> Action:
             return CallActivity(action_id=action_id, name=callee.name, input=payload, attempt=attempt)
 
-        return self._execution.call(
-            make,
-            result_type=expected_type if expected_type is not None else callee.result_type,
-            retry=retry_policy,
-            timeout=_delay(timeout, "timeout") if timeout is not None else None,
-        )
+        result_type = expected_type if expected_type is not None else callee.result_type
+        if retry_policy is None and timeout is None:
+            return self._execution.call(make, result_type)
+        return attempt(self._execution, make, result_type, retry_policy, timeout)
 
     def call_activity_with_retry(
         self, name: Any, retry_options: RetryPolicy, input_: Any = None, expected_type: Any = None
@@ -125,9 +123,11 @@ class DurableOrchestrationContext:
         is already live, raises `SubOrchestrationFailedError`. Raises `InvalidInstanceIdError` on a bad id.
         """
         make, result_type = self._sub_orchestration(name, input_, instance_id, version)
-        return self._execution.call(
-            make, result_type=expected_type if expected_type is not None else result_type, retry=retry_policy
-        )
+        if expected_type is not None:
+            result_type = expected_type
+        if retry_policy is None:
+            return self._execution.call(make, result_type)
+        return attempt(self._execution, make, result_type, retry_policy, None)
 
     def call_sub_orchestrator_with_retry(
         self,
@@ -195,7 +195,7 @@ class DurableOrchestrationContext:
             raise ValueError(f"create_timer takes a datetime or a timedelta, not {fire_at!r}")
         if execution.refuses():
             return execution.factory.task()
-        return execution.set_timer(due, lambda timer_id: execution.factory.timer(timer_id, execution.cancel_timer))
+        return execution.timer(due)
 
     def wait_for_external_event(
         self,
@@ -203,31 +203,26 @@ class DurableOrchestrationContext:
         expected_type: Any = None,
         *,
         timeout: timedelta | float | None = None,
-        default: Any = _UNSET,
+        default: Any = RAISE,
     ) -> Any:
         """Wait for one event of this name (names compare case-insensitively) and return its data.
 
-        Events that came before the wait are served first, oldest first. After `timeout` (a timedelta, or seconds) the
-        wait returns `default`, or raises TimeoutError if there is none.
+        Events that came before the wait are served first, oldest first. After `timeout` (a timedelta, or seconds; one
+        that is not positive is over at once) the wait returns `default`, or raises TimeoutError if there is none.
+
+        An event is read once the code looks at a wait of its name: yields or awaits it, alone or with others, or asks
+        whether it is completed. A wait that is left behind takes none.
         """
         if not name:
             raise ValueError("external_event_name cannot be empty")
-        execution = self._execution
+        execution, expiry = self._execution, None
+        if timeout is not None:
+            delay = duration(timeout)
+            at = execution.now + max(delay, timedelta(0))
+            expiry = Expiry(at, f"Event {name} not received in {delay}", default)
         if execution.refuses():
             return execution.factory.task()
-        task = execution.factory.task()
-        wait = EventWait(execution, task, expected_type)
-        execution.mailbox.wait(name, wait)
-        if timeout is not None and not task.is_completed:
-            delay = _delay(timeout, "timeout")
-            expiry = _Expiry(task, f"Event {name} not received in {delay}", default)
-
-            def expire_with(timer_id: int) -> Completion:
-                wait.timer_id = timer_id
-                return expiry
-
-            execution.set_timer(execution.now + delay, expire_with)
-        return task
+        return EventWait(execution, name, expected_type, expiry).task
 
     def send_event(self, instance_id: str, event_name: str, event_data: Any = None) -> None:
         """Raise an event on another instance, without waiting for anything."""
@@ -346,29 +341,3 @@ class ReplaySafeLogger:
 
 def _deeper(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "stacklevel": kwargs.get("stacklevel", 1) + 1}
-
-
-class _Expiry:
-    """Ends a wait for an event when its timer fires."""
-
-    def __init__(self, task: Any, message: str, default: Any) -> None:
-        self._task, self._message, self._default = task, message, default
-
-    def succeed(self, value: Any) -> None:
-        """See `Completion`."""
-        if self._default is _UNSET:
-            self._task.fail(TimeoutError(self._message))
-        else:
-            self._task.succeed(self._default)
-
-    def fail(self, error: BaseException) -> None:
-        """See `Completion`. Timers do not fail."""
-        raise error
-
-
-def _delay(value: timedelta | float, what: str) -> timedelta:
-    """A duration given as timedelta or seconds. Raises ValueError unless it is positive."""
-    delay = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    if delay <= timedelta(0):
-        raise ValueError(f"{what} is {value!r}; it must be positive")
-    return delay

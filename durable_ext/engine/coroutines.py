@@ -11,8 +11,9 @@ from typing import Any
 
 from durable_ext.engine.ending import break_off
 from durable_ext.engine.execution import Execution
-from durable_ext.engine.futures import TaskFuture, TimerFuture
+from durable_ext.engine.futures import EventFuture, TaskFuture
 from durable_ext.engine.loop import DeterministicLoop, durable_loop
+from durable_ext.engine.tasks import Observed
 from durable_ext.errors import OrchestratorCodeError
 
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
@@ -23,45 +24,65 @@ _CLOSING_CALLBACKS = 10_000
 class CoroutineTasks:
     """Makes futures to `await`."""
 
-    def __init__(self, loop: DeterministicLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: DeterministicLoop, abandon: Callable[[int | None], None]) -> None:
+        self._loop, self._abandon = loop, abandon
 
-    def task(self, task_id: int | None = None) -> TaskFuture:
+    def task(self, task_id: int | None = None, cancelled: Callable[[int | None], None] | None = None) -> TaskFuture:
         """See `engine.execution.TaskFactory`."""
-        return TaskFuture(task_id, loop=self._loop)
+        return TaskFuture(task_id, cancelled or self._abandon, loop=self._loop)
 
-    def timer(self, task_id: int, cancel: Callable[[int], None]) -> TimerFuture:
+    def timer(self, task_id: int) -> TaskFuture:
         """See `engine.execution.TaskFactory`."""
-        return TimerFuture(task_id, cancel, loop=self._loop)
+        return TaskFuture(task_id, self._abandon, loop=self._loop)
+
+    def event(self, wait: Observed) -> EventFuture:
+        """See `engine.execution.TaskFactory`."""
+        return EventFuture(wait, loop=self._loop)
 
     def all(self, tasks: Iterable[Any]) -> TaskFuture:
-        """See `DurableOrchestrationContext.task_all`. Unlike `asyncio.gather` it is hashed by its order of creation."""
+        """See `TaskFactory`. Unlike `asyncio.gather` it is hashed by its order of creation."""
         members = [asyncio.ensure_future(each, loop=self._loop) for each in tasks]
-        joined = self.task()
         waiting = dict.fromkeys(members)
+
+        def leave(_: object = None) -> None:
+            for member in waiting:
+                member.remove_done_callback(completed)
 
         def completed(member: asyncio.Future[Any]) -> None:
             waiting.pop(member, None)
             error = asyncio.CancelledError() if member.cancelled() else member.exception()
             if error is not None:
-                joined.fail(error)
+                joined.settle(None, error)
+                leave()
             elif not waiting:
-                joined.succeed([each.result() for each in members])
+                joined.settle([each.result() for each in members])
 
+        joined = self.task(cancelled=leave)
         for member in list(waiting):
             member.add_done_callback(completed)
         if not members:
-            joined.succeed([])
+            joined.settle([])
         return joined
 
     def any(self, tasks: Iterable[Any]) -> TaskFuture:
-        """See `DurableOrchestrationContext.task_any`."""
-        members = [asyncio.ensure_future(each, loop=self._loop) for each in tasks]
-        first = self.task()
-        for member in dict.fromkeys(members):
-            member.add_done_callback(first.succeed)
+        """See `TaskFactory`."""
+        members = dict.fromkeys(asyncio.ensure_future(each, loop=self._loop) for each in tasks)
+
+        def leave(_: object = None) -> None:
+            for member in members:
+                member.remove_done_callback(completed)
+
+        def completed(member: asyncio.Future[Any]) -> None:
+            first.settle(member)
+            leave()
+
+        first = self.task(cancelled=leave)
+        for member in members:
+            member.add_done_callback(completed)
+            if member.done():
+                break  # the others need not be looked at
         if not members:
-            first.succeed(None)
+            first.settle(None)
         return first
 
 
@@ -143,15 +164,16 @@ class _LoopTimers:
         self._execution = execution
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
-        """See `engine.loop.Timers`."""
+        """See `engine.loop.DurableTimers`."""
         execution = self._execution
+        fire_at = execution.now + timedelta(seconds=max(delay, 0.0))
         if execution.refuses():
             return -1
-        return execution.begin_timer(timedelta(seconds=max(delay, 0.0)), fired)
+        return execution.set_timer(fire_at, lambda value, error: fired())
 
     def cancel(self, timer_id: int) -> None:
-        """See `engine.loop.Timers`."""
-        self._execution.cancel_timer(timer_id)
+        """See `engine.loop.DurableTimers`."""
+        self._execution.abandon(timer_id)
 
 
 def loop_for(execution: Execution) -> DeterministicLoop:

@@ -9,11 +9,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks
+from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks, loop_for
 from durable_ext.engine.ending import end
 from durable_ext.engine.execution import Execution
-from durable_ext.engine.loop import MAX_CORRECTIONS, DeterministicLoop
-from durable_ext.engine.tasks import TaskBase, TaskState, TimerTask, WhenAllTask, WhenAnyTask
+from durable_ext.engine.loop import MAX_CORRECTIONS
+from durable_ext.engine.tasks import EventTask, Observed, TaskBase, TaskState, TimerTask, WhenAllTask, WhenAnyTask
 from durable_ext.errors import OrchestratorCodeError
 
 
@@ -35,26 +35,30 @@ class Driver(Protocol):
 
 
 class GeneratorTasks:
-    """Makes tasks to `yield`."""
+    """Makes tasks to `yield`. Of these only timers can be cancelled."""
 
-    def task(self, task_id: int | None = None) -> TaskBase:
+    def __init__(self, abandon: Callable[[int | None], None]) -> None:
+        self._abandon = abandon
+
+    def task(self, task_id: int | None = None, cancelled: Callable[[int | None], None] | None = None) -> TaskBase:
         """See `TaskFactory`."""
         return TaskBase(task_id)
 
-    def timer(self, task_id: int, cancel: Callable[[int], None]) -> TimerTask:
+    def timer(self, task_id: int) -> TimerTask:
         """See `TaskFactory`."""
-        return TimerTask(task_id, cancel)
+        return TimerTask(task_id, self._abandon)
+
+    def event(self, wait: Observed) -> EventTask:
+        """See `TaskFactory`."""
+        return EventTask(wait)
 
     def all(self, tasks: Iterable[TaskBase]) -> WhenAllTask:
-        """See `DurableOrchestrationContext.task_all`."""
+        """See `TaskFactory`."""
         return WhenAllTask(list(tasks))
 
     def any(self, tasks: Iterable[TaskBase]) -> WhenAnyTask:
-        """See `DurableOrchestrationContext.task_any`."""
+        """See `TaskFactory`."""
         return WhenAnyTask(list(tasks))
-
-
-GENERATOR_TASKS = GeneratorTasks()  # stateless
 
 
 class Finished:
@@ -105,6 +109,8 @@ class GeneratorDriver:
                     yielded = self._insist_on_a_task(yielded)
                 waiting = yielded
             self._waiting = waiting
+            if waiting.__class__ is EventTask:
+                waiting.await_here()
         except StopIteration as stop:
             self.done, self.value = True, stop.value
         except KeyboardInterrupt:
@@ -148,14 +154,27 @@ def _not_a_task(yielded: object) -> str:
     return f"the orchestrator yielded {yielded!r} (a {type(yielded).__name__}), which is not a durable task: {instead}"
 
 
-def start(
-    function: Callable[[Any], Any],
-    context: Any,
-    execution: Execution,
-    make_loop: Callable[[Execution], DeterministicLoop],
-) -> Driver:
+class NotBegun:
+    """The code of an instance that was suspended before it began."""
+
+    done = False
+    value: Any = None
+    error: BaseException | None = None
+
+    def run(self) -> None:
+        """See `Driver`."""
+
+    def position(self) -> str | None:
+        """See `Driver`."""
+        return None
+
+    def close(self) -> None:
+        """See `Driver`."""
+
+
+def start(function: Callable[[Any], Any], context: Any, execution: Execution) -> Driver:
     """Call the orchestrator function and find out by what it returns how it is written."""
-    execution.factory = GENERATOR_TASKS
+    execution.factory = GeneratorTasks(execution.abandon)
     try:
         made = function(context)
     except KeyboardInterrupt:
@@ -165,8 +184,8 @@ def start(
     if inspect.isgenerator(made):
         return GeneratorDriver(made)
     if inspect.iscoroutine(made):
-        loop = make_loop(execution)
-        execution.factory = CoroutineTasks(loop)
+        loop = loop_for(execution)
+        execution.factory = CoroutineTasks(loop, execution.abandon)
         return CoroutineDriver(made, loop)
     if inspect.isasyncgen(made):
         return Finished(None, OrchestratorCodeError(_ASYNC_GENERATOR))

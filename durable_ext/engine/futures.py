@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from durable_ext.engine.loop import DeterministicLoop, DurableFuture
-from durable_ext.engine.tasks import TaskState
+from durable_ext.engine.tasks import Observed, TaskState
 
 
 class TaskFuture(DurableFuture):
-    """What a durable call returns in an `async def` orchestrator. Cancelling it drops the outcome, not the work."""
+    """What a durable call returns in an `async def` orchestrator.
 
-    __slots__ = ("id",)
+    Cancelling it, directly or through asyncio, drops the outcome of a call and stops a timer.
+    """
 
-    def __init__(self, task_id: int | None = None, *, loop: DeterministicLoop) -> None:
+    __slots__ = ("_cancelled", "id")
+
+    def __init__(
+        self, task_id: int | None, cancelled: Callable[[int | None], None], *, loop: DeterministicLoop
+    ) -> None:
         super().__init__(loop=loop)
-        self.id = task_id
+        self.id, self._cancelled = task_id, cancelled
 
     @property
     def is_completed(self) -> bool:
@@ -29,6 +35,11 @@ class TaskFuture(DurableFuture):
         return self.done() and (self.cancelled() or self.exception() is not None)
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self.cancelled()
+
+    @property
     def state(self) -> TaskState:
         """Where the task is."""
         if not self.done():
@@ -39,35 +50,60 @@ class TaskFuture(DurableFuture):
         """The value, or raises the error."""
         return self.result()
 
-    def succeed(self, value: Any) -> None:
-        """See `engine.tasks.Completion`."""
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
+        """The outcome is there."""
         if not self.done():
-            self.set_result(value)
-
-    def fail(self, error: BaseException) -> None:
-        """See `engine.tasks.Completion`."""
-        if not self.done():
-            self.set_exception(error)
-
-
-class TimerFuture(TaskFuture):
-    """A durable timer. Cancelling it, directly or through asyncio, cancels the timer."""
-
-    __slots__ = ("_cancel_timer",)
-
-    def __init__(self, task_id: int, cancel: Callable[[int], None], *, loop: DeterministicLoop) -> None:
-        super().__init__(task_id, loop=loop)
-        self._cancel_timer = cancel
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the timer was cancelled."""
-        return self.cancelled()
+            if error is None:
+                self.set_result(value)
+            else:
+                self.set_exception(error)
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Stop waiting: the timer never fires. False if it has."""
+        """Stop waiting. False if there is an outcome already."""
         if not super().cancel(msg):
             return False
-        if self.id is not None:
-            self._cancel_timer(self.id)
+        self._cancelled(self.id)
         return True
+
+
+class EventFuture(TaskFuture):
+    """A wait for an external event. Whoever reads it or adds a callback looks at it, which may settle it on the spot.
+
+    `await` adds a callback, and so do asyncio's own combinators.
+    """
+
+    __slots__ = ("_callbacks_added", "_wait")
+
+    def __init__(self, wait: Observed, *, loop: DeterministicLoop) -> None:
+        super().__init__(None, lambda _: wait.give_up(), loop=loop)
+        self._wait, self._callbacks_added = wait, 0
+
+    def done(self) -> bool:
+        """As asyncio's."""
+        self._wait.look()
+        return super().done()
+
+    def result(self) -> Any:
+        """As asyncio's."""
+        self._wait.look()
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """As asyncio's."""
+        self._wait.look()
+        return super().exception()
+
+    def add_done_callback(self, fn: Callable[..., object], /, *, context: Context | None = None) -> None:
+        """As asyncio's."""
+        if not self.done():
+            self._callbacks_added += 1
+            self._wait.watch()
+        super().add_done_callback(fn, context=context)
+
+    def remove_done_callback(self, fn: Callable[..., object], /) -> int:
+        """As asyncio's."""
+        removed = super().remove_done_callback(fn)
+        self._callbacks_added -= removed
+        if not self._callbacks_added:
+            self._wait.unwatch()
+        return removed

@@ -143,7 +143,7 @@ def _foreign(awaited: Any) -> OrchestratorCodeError:
     )
 
 
-class Timers(Protocol):
+class DurableTimers(Protocol):
     """The durable timers a loop sets."""
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
@@ -171,7 +171,7 @@ class DeterministicLoop(RefusingLoop):
 
     advice = ""
 
-    def __init__(self, salt: int, now: Callable[[], float], timers: Timers) -> None:
+    def __init__(self, salt: int, now: Callable[[], float], timers: DurableTimers) -> None:
         self._ready: deque[events.Handle] = deque()
         self._salt, self._hashes, self._tasks_made = salt, 0, 0
         self._now, self._timers = now, timers
@@ -268,13 +268,13 @@ class DeterministicLoop(RefusingLoop):
         self.agens.append(agen)
 
 
-def durable_loop(salt: int, now: Callable[[], float], timers: Timers) -> DeterministicLoop:
+def durable_loop(salt: int, now: Callable[[], float], timers: DurableTimers) -> DeterministicLoop:
     """A loop for one orchestrator; see `DeterministicLoop`."""
     loop: DeterministicLoop = cast(Any, DeterministicLoop)(salt, now, timers)
     return loop
 
 
-class World:
+class Sandbox:
     """What surrounds user code while it runs.
 
     An empty context, a running loop that knows only durable things, and hooks that keep async generators from being

@@ -2,22 +2,25 @@
 
 A failed execution is rewound by a marker, never by editing: what precedes the marker is read as if the failures it
 names had not happened. Whatever the code did because of them goes with them; what came from outside stays.
+
+A task that a rewind asks for again may still be answered by what was under way before. So answers are numbered
+(`history.Outcome`), and one counts only if its number is above those of all answers that were voided.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 import msgspec
 
-from durable_ext.engine.actions import CreateTimer, deadline_of
+from durable_ext.engine.actions import Action, CallSubOrchestrator, CreateTimer, deadline_of
 from durable_ext.errors import ActivityTimeout, TaskFailedError
 from durable_ext.history import (
     ExecutionCompleted,
     ExecutionRewound,
+    ExecutionStarted,
     ExecutionTerminated,
     HistoryEvent,
     OrchestratorCompleted,
@@ -26,9 +29,10 @@ from durable_ext.history import (
     TimerCreated,
     TimerFired,
 )
+from durable_ext.messages import Message, WorkItem
 
 
-class Reread(msgspec.Struct, frozen=True):
+class LenientMarker(msgspec.Struct, frozen=True):
     """From here to the next marker, events that answer or record nothing any more are skipped.
 
     New actions are numbered from `next_id`, above every number used so far, so that no late answer to a voided call
@@ -38,54 +42,105 @@ class Reread(msgspec.Struct, frozen=True):
     next_id: int
 
 
-Reading: TypeAlias = HistoryEvent | Reread
+RewoundEvent: TypeAlias = HistoryEvent | LenientMarker
 
 
-def read(history: Sequence[HistoryEvent]) -> Sequence[Reading]:
-    """The history as its rewind markers, if any, say it is to be read."""
-    if not any(type(event) is ExecutionRewound for event in history):
-        return history
-    reading: list[Reading] = []
-    for event in history:
-        if isinstance(event, ExecutionRewound):
-            reading = take_back(reading, event)
-        else:
-            reading.append(event)
-    return reading
+class RewoundHistory(msgspec.Struct):
+    """A history as its rewind markers, if any, say it is to be read.
+
+    `rewinds` counts the markers. `voided` has the highest number of the voided answers to each task; of a timer it is
+    the time for which it was set.
+    """
+
+    events: list[RewoundEvent]
+    rewinds: int = 0
+    voided: dict[int, Any] = {}
+
+    @classmethod
+    def of(cls, history: Sequence[HistoryEvent]) -> RewoundHistory:
+        """Read a history."""
+        if ExecutionRewound not in map(type, history):
+            return cls(list(history))
+        read = cls([])
+        for event in history:
+            if isinstance(event, ExecutionRewound):
+                read = read.rewound(event)
+            else:
+                read.events.append(event)
+        return read
+
+    def rewound(self, marker: ExecutionRewound) -> RewoundHistory:
+        """Read as `marker` says, and with it at the end."""
+        failed = set(marker.task_ids)
+        voided = dict(self.voided)
+        for event in self.events:
+            if _is_voided(event, failed):
+                task_id, number = _task_of(event), answer_number(event)
+                voided[task_id] = max(number, voided.get(task_id, number))
+        return RewoundHistory(_taken_back(self.events, failed, marker), self.rewinds + 1, voided)
+
+    def counts(self, event: HistoryEvent, task_id: int) -> bool:
+        """Whether an answer to an open task is newer than those that were voided."""
+        return task_id not in self.voided or bool(answer_number(event) > self.voided[task_id])
+
+    # --- what is asked for again ----------------------------------------------------------------------
+
+    def ask_again(
+        self, action: Action, sender: ExecutionStarted, reason: str | None, now: datetime
+    ) -> Message | WorkItem:
+        """What makes a task happen that had no answer when its execution was rewound, or a voided one."""
+        task_id = action.action_id
+        if isinstance(action, CallSubOrchestrator):
+            # Whatever became of the child meanwhile: if it failed it is rewound, if it has ended it answers again.
+            asked = self.voided[task_id] + 1 if task_id in self.voided else 0
+            event = ExecutionRewound(timestamp=now, reason=reason, parent=action.as_parent(sender), asked=asked)
+            return Message(instance_id=action.instance_id, event=event)
+        if isinstance(action, CreateTimer) and task_id in self.voided:
+            action = self._restarted(action, now)
+        sent = action.send(sender, now)
+        return msgspec.structs.replace(sent, asked=self.rewinds) if isinstance(sent, WorkItem) else sent
+
+    def _restarted(self, timer: CreateTimer, now: datetime) -> CreateTimer:
+        """A timer that runs its whole length once more, from `now` on."""
+        records = (event for event in self.events if isinstance(event, TimerCreated))
+        record = next(event for event in records if event.event_id == timer.action_id)
+        again = now + (record.fire_at - record.timestamp)
+        later = self.voided[timer.action_id] + timedelta(microseconds=1)  # or it would pass for the one that was voided
+        return CreateTimer(action_id=timer.action_id, fire_at=max(again, later))
 
 
-def take_back(reading: Sequence[Reading], marker: ExecutionRewound) -> list[Reading]:
-    """What precedes `marker`, read as the marker says, and the marker."""
-    voided = set(marker.task_ids)
-    cut = next((at for at, event in enumerate(reading) if _is_voided(event, voided)), None)
+def answer_number(event: Any) -> Any:
+    """What tells the answers to one task apart: the higher, the later it was asked for."""
+    return event.fire_at if isinstance(event, TimerFired) else event.asked
+
+
+def _taken_back(events: Sequence[RewoundEvent], failed: set[int], marker: ExecutionRewound) -> list[RewoundEvent]:
+    cut = next((at for at, event in enumerate(events) if _is_voided(event, failed)), None)
     if cut is None:
         # No task is to blame: the code itself failed, and everything but the end stands.
-        cut = next(at for at, event in enumerate(reading) if isinstance(event, ExecutionCompleted))
-    after = [event for event in reading[cut:] if not isinstance(event, _ENDS) and not _is_voided(event, voided)]
-    return [*reading[:cut], Reread(_next_id(reading)), *after, marker]
+        cut = next(at for at, event in enumerate(events) if isinstance(event, ExecutionCompleted))
+    after = [event for event in events[cut:] if not isinstance(event, _ENDS) and not _is_voided(event, failed)]
+    return [*events[:cut], LenientMarker(_next_id(events)), *after, marker]
 
 
 # The ends of turns after the cut go too: at them the code has asked for other things than it had then.
-_ENDS = (ExecutionCompleted, ExecutionTerminated, OrchestratorCompleted, ExecutionRewound, Reread)
+_ENDS = (ExecutionCompleted, ExecutionTerminated, OrchestratorCompleted, ExecutionRewound, LenientMarker)
 
 
-def _is_voided(event: Reading, voided: set[int]) -> bool:
-    if isinstance(event, TaskFailed | SubOrchestrationInstanceFailed):
-        return event.task_scheduled_id in voided
-    return isinstance(event, TimerFired) and event.timer_id in voided
+def _is_voided(event: RewoundEvent, failed: set[int]) -> bool:
+    return isinstance(event, TaskFailed | SubOrchestrationInstanceFailed | TimerFired) and _task_of(event) in failed
 
 
-def _next_id(reading: Iterable[Reading]) -> int:
-    return 1 + max((-1 if isinstance(event, Reread) else event.event_id for event in reading), default=-1)
+def _task_of(event: Any) -> int:
+    task_id: int = event.timer_id if isinstance(event, TimerFired) else event.task_scheduled_id
+    return task_id
 
 
-def restarted(timer: CreateTimer, reading: Iterable[Reading], now: datetime) -> CreateTimer:
-    """A timer that runs its whole length once more, from `now` on."""
-    record = next(event for event in reading if isinstance(event, TimerCreated) and event.event_id == timer.action_id)
-    return dataclasses.replace(timer, fire_at=now + (record.fire_at - record.timestamp))
+def _next_id(events: Iterable[RewoundEvent]) -> int:
+    return 1 + max((-1 if isinstance(event, LenientMarker) else event.event_id for event in events), default=-1)
 
 
-def culprits(error: BaseException | None) -> tuple[int, ...]:
+def failed_tasks(error: BaseException | None) -> tuple[int, ...]:
     """The failed tasks an orchestrator's error came from: itself one, or caused by one, or a group of such.
 
     A call that timed out comes with its deadline.

@@ -1,7 +1,7 @@
 """The tasks a generator orchestrator yields.
 
-A task completes once, with a value or an error, and tells the compounds built over it. Coroutine orchestrators get
-`asyncio.Future`s instead (`engine.futures`); both answer to `Completion`.
+A task is settled once, with a value or an error, and tells the compounds built over it. Coroutine orchestrators get
+`asyncio.Future`s instead (`engine.futures`).
 """
 
 from __future__ import annotations
@@ -9,17 +9,26 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+Completion: TypeAlias = Callable[[Any, BaseException | None], None]
+"""Takes one outcome: a value, or an error. What has an outcome already takes no other."""
 
 
-class Completion(Protocol):
-    """Something that waits for one outcome. Completing what is already complete has no effect."""
+class Observed(Protocol):
+    """Somebody who wants to know whether a task is looked at: the wait for an external event."""
 
-    def succeed(self, value: Any) -> None:
-        """The outcome is a value."""
+    def look(self) -> None:
+        """The task's state is being read: the last moment to settle it."""
 
-    def fail(self, error: BaseException) -> None:
-        """The outcome is an error."""
+    def watch(self) -> None:
+        """Somebody will hear of the task when it is settled."""
+
+    def unwatch(self) -> None:
+        """Nobody will any more."""
+
+    def give_up(self) -> None:
+        """The task was cancelled."""
 
 
 class TaskState(enum.Enum):
@@ -63,16 +72,13 @@ class TaskBase:
             raise self.result
         return self.result
 
-    def succeed(self, value: Any) -> None:
-        """See `Completion`."""
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
+        """The outcome is there."""
         if self.state is TaskState.RUNNING:
-            self.state, self.result = TaskState.SUCCEEDED, value
-            self._tell()
-
-    def fail(self, error: BaseException) -> None:
-        """See `Completion`."""
-        if self.state is TaskState.RUNNING:
-            self.state, self.result = TaskState.FAILED, error
+            if error is None:
+                self.state, self.result = TaskState.SUCCEEDED, value
+            else:
+                self.state, self.result = TaskState.FAILED, error
             self._tell()
 
     def join(self, parent: CompoundTask) -> None:
@@ -100,7 +106,7 @@ class TimerTask(TaskBase):
 
     __slots__ = ("_cancel", "_is_cancelled")
 
-    def __init__(self, task_id: int, cancel: Callable[[int], None]) -> None:
+    def __init__(self, task_id: int, cancel: Callable[[int | None], None]) -> None:
         super().__init__(task_id)
         self._cancel = cancel
         self._is_cancelled = False
@@ -116,8 +122,58 @@ class TimerTask(TaskBase):
             raise ValueError("Cannot cancel a completed task.")
         if not self._is_cancelled:
             self._is_cancelled = True
-            assert self.id is not None
             self._cancel(self.id)
+
+
+class EventTask(TaskBase):
+    """A wait for an external event. Whoever reads it or joins it looks at it, which may settle it on the spot."""
+
+    __slots__ = ("_is_awaited", "_result", "_state", "_wait")
+
+    def __init__(self, wait: Observed) -> None:
+        self._wait, self._is_awaited = wait, False
+        self.id, self._parents = None, None
+        self._state = TaskState.RUNNING
+        self._result: Any = None
+
+    @property
+    def state(self) -> TaskState:  # type: ignore[override]  # other tasks have a plain attribute, which is quicker
+        """Where the task is."""
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
+        return self._state
+
+    @property
+    def result(self) -> Any:
+        """The event's data, or the exception object."""
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
+        return self._result
+
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
+        """As other tasks are settled, but without looking."""
+        if self._state is TaskState.RUNNING:
+            if error is None:
+                self._state, self._result = TaskState.SUCCEEDED, value
+            else:
+                self._state, self._result = TaskState.FAILED, error
+            self._tell()
+
+    def await_here(self) -> None:
+        """The code has come to rest at a `yield` of this task, and goes on when it is settled."""
+        self._is_awaited = True
+        self._wait.watch()
+
+    def join(self, parent: CompoundTask) -> None:
+        """See `TaskBase.join`."""
+        super().join(parent)
+        self._wait.watch()
+
+    def leave(self, parent: CompoundTask) -> None:
+        """See `TaskBase.leave`."""
+        super().leave(parent)
+        if not self._parents and not self._is_awaited:
+            self._wait.unwatch()
 
 
 class CompoundTask(TaskBase, ABC):
@@ -168,16 +224,16 @@ class WhenAllTask(CompoundTask):
         if self._open:
             self._listen()
         else:
-            self.succeed([])
+            self.settle([])
 
     def child_completed(self, child: TaskBase) -> None:
         """See `CompoundTask`."""
         if child.state is TaskState.FAILED:
-            self.fail(child.result)
+            self.settle(None, child.result)
             return
         self._open -= 1
         if self._open == 0:
-            self.succeed([each.result for each in self.children])
+            self.settle([each.result for each in self.children])
 
 
 class WhenAnyTask(CompoundTask):
@@ -190,8 +246,8 @@ class WhenAnyTask(CompoundTask):
         if self.children:
             self._listen()
         else:
-            self.succeed(None)
+            self.settle(None)
 
     def child_completed(self, child: TaskBase) -> None:
         """See `CompoundTask`."""
-        self.succeed(child)
+        self.settle(child)

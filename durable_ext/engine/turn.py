@@ -1,10 +1,9 @@
-"""What one step of an orchestrator asks of the world, and what the engine needs to know of the app."""
+"""Turns: what one step of an orchestrator leads to, and what the engine needs to know of the app."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ from durable_ext.history import (
     ExecutionStarted,
     HistoryEvent,
     OrchestrationRuntimeStatus,
-    OrchestratorStarted,
 )
 from durable_ext.messages import Message, WorkItem
 
@@ -28,8 +26,10 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     `custom_status` is UNSET while this execution has not set one: what an earlier generation set stays.
 
     `unread` are external events of this inbox that nobody waits for yet: they are not in the history, and the session
-    has them in mind. `read` are earlier ones of that kind that were fed now, or that nobody is to have any more.
-    `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more.
+    has them in mind. `read` are earlier ones of that kind that were fed now, or that nobody is to have any more. Both
+    hold the very objects that were in the inbox. A session that replays knows of none: give them to its first
+    `advance`, ahead of the news.
+    `cancelled` are the numbers of activities and timers of this execution that nobody waits for any more.
     """
 
     execution_id: str
@@ -75,37 +75,3 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     store_inputs: bool = False
     max_actions: int = 100_000
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Draft:
-    """A Turn in the making."""
-
-    def __init__(self, now: datetime, status_before: OrchestrationRuntimeStatus) -> None:
-        self.now, self.status_before = now, status_before
-        self.records: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
-        self.messages: list[Message] = []
-        self.work: list[WorkItem] = []
-        self.started: ExecutionStarted | None = None
-        self.custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
-        self.replaces_history = False
-        self.status_changed = False
-
-    def begin(self, started: ExecutionStarted, python: str) -> ExecutionStarted:
-        """Record the start of an execution, with the Python it runs on."""
-        self.started = msgspec.structs.replace(started, python=python)
-        self.records.append(self.started)
-        return self.started
-
-    def begin_generation(self, custom_status: str | msgspec.UnsetType | None) -> None:
-        """Drop the records of the generation that ends; what it sent is sent, and its custom status stays."""
-        self.records = [OrchestratorStarted(timestamp=self.now)]
-        self.replaces_history = True
-        if custom_status is not msgspec.UNSET:
-            self.custom_status = custom_status
-
-    def send(self, what: Message | WorkItem) -> None:
-        """Put it where it belongs."""
-        if isinstance(what, WorkItem):
-            self.work.append(what)
-        else:
-            self.messages.append(what)

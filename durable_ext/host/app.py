@@ -110,7 +110,9 @@ class LocalHost:
 
         invoker = Invoker()
         self._stack.callback(invoker.close)
-        server = HttpServer(routes, self.hub.api, invoker, prefix=self.settings.route_prefix, welcome=self._welcome())
+        server = HttpServer(
+            routes, self.hub.api, invoker, prefix=self.settings.route_prefix, welcome=self._welcome(), grace=self._grace
+        )
         self._stack.push_async_callback(server.stop)
         await server.start(listener)
         running = Timers(timers, invoker, memory=TimerMemory(timers_file(self.storage)), clock=self._clock)
@@ -119,15 +121,20 @@ class LocalHost:
 
     def _make_hub(self) -> TaskHub:
         return TaskHub(
-            open_store(self.storage),
+            open_store(self.storage, self.settings, self._clock),
             self.registry,
             settings=self.settings,
             codec=self._codec,
             clock=self._clock,
             resolve=resolve,
             base_url=f"{self.base_url}/{WEBHOOK_PATH}",
-            quarantine_command=[sys.executable, "-m", "durable_ext.host.child", str(self.app_dir)],
+            quarantine_command=self._quarantine_command(),
         )
+
+    def _quarantine_command(self) -> list[str] | None:
+        if self._codec is not None:  # one that was made in this process: another could not write values as it does
+            return None
+        return [sys.executable, "-m", "durable_ext.host.child", str(self.app_dir)]
 
     async def _stop_hub(self) -> None:
         await self.hub.stop(self._time_left())

@@ -1,4 +1,4 @@
-"""What the local host says when it starts: what it found, what it leaves alone, where state lives."""
+"""The banner of the local host: what it found, what it leaves alone, where state lives."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ SWITCH_INTERVAL = 0.001
 Python's 5 ms would wait that long for each of them whenever the event loop is busy."""
 
 
-def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, verbose: bool) -> int:
+def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, grace: float, verbose: bool) -> int:
     """Run the app until a signal says stop; return the exit code. A second signal stops at once; nothing is lost."""
     set_up_logging(verbose=verbose)
     sys.setswitchinterval(SWITCH_INTERVAL)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    host = LocalHost(app_dir, port=port, storage=storage, bind=bind)
+    host = LocalHost(app_dir, port=port, storage=storage, bind=bind, grace=grace)
     if host.app_dir.is_dir():
         os.chdir(host.app_dir)  # as every Functions host does: apps open files beside them
     asyncio.run(_serve(host, console))

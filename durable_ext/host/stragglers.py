@@ -1,4 +1,4 @@
-"""Who is left when a host has stopped: calls of sync functions that do not return, and tasks that do not end."""
+"""Stragglers of a host that has stopped: calls of sync functions that do not return, and tasks that do not end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which request means what, and whose key opens it: a table."""
+"""The routes of the management API, and whose key opens each: a table."""
 
 from __future__ import annotations
 

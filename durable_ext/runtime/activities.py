@@ -63,7 +63,8 @@ class Activities:
         self._finished: deque[tuple[Running, Outcome]] = deque()
         self._bell_rung = False
         self._is_starting = False
-        self._is_open = True
+        self._is_open = True  # calls may be claimed
+        self._is_held = False  # no call is begun, whoever asks for it
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._told_at = clock.monotonic()
 
@@ -73,6 +74,11 @@ class Activities:
     def free(self) -> int:
         """Slots that a call could take now."""
         return max(0, self._limit - self._taken - len(self._waiting)) if self._is_open else 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call runs or is about to; some may wait until `open`."""
+        return not self._taken
 
     @property
     def is_idle(self) -> bool:
@@ -98,15 +104,20 @@ class Activities:
             await watcher
 
     def shut(self) -> list[WorkItem]:
-        """Start nothing more until `open`; return what still waited for a slot."""
+        """Have no slot free until `go_on`; return what still waited for one. What is started all the same runs."""
         self._is_open = False
         unstarted = list(self._waiting)
         self._waiting.clear()
         return unstarted
 
-    def open(self) -> None:
-        """Start calls again."""
-        self._is_open = True
+    def hold(self) -> list[WorkItem]:
+        """Begin no call until `go_on`; return what still waited for a slot."""
+        self._is_held = True
+        return self.shut()
+
+    def go_on(self, *, claim: bool) -> None:
+        """Begin calls again, and with `claim` have slots free again."""
+        self._is_held, self._is_open = False, claim
         self._next()
 
     def _next(self) -> None:
@@ -114,7 +125,7 @@ class Activities:
             return  # a call ended while it was started: the loop below goes on by itself
         self._is_starting = True
         try:
-            while self._waiting and self._taken < self._limit and self._is_open:
+            while self._waiting and self._taken < self._limit and not self._is_held:
                 self._taken += 1
                 self.run(self._waiting.popleft())
         finally:
@@ -140,11 +151,12 @@ class Activities:
 
     def run(self, item: WorkItem) -> None:
         """Run a call in a slot taken for it."""
+        known = self._calls.find(item.name)
         if self._divert(item):
             self._free_slot()
-        elif not self._calls.knows(item.name):
+        elif known is None:
             self._settled(item, self._calls.unknown(item))
-        elif self._calls.is_async(item.name):
+        elif known.is_async:
             self._run_on_loop(item)
         else:
             self._run_in_thread(item)
@@ -157,7 +169,7 @@ class Activities:
         running = Running(item, self._register.enter(item, in_thread=False), self._clock.monotonic())
         context = Context()
         context.run(current_activity.set, item)
-        call = self._calls.run_async(item, lambda: running.is_given_up)
+        call = self._calls.run_async(item, running.mark, lambda: running.is_given_up)
         task = running.task = _spawn(self._loop, call, context)
         if task.done() and not task.cancelled() and task.exception() is None:
             self._register.leave(running.mark)
@@ -228,16 +240,16 @@ class Activities:
 
     # --- giving up -----------------------------------------------------------------------------------
 
-    def cancel(self, instance_id: str, task_ids: Collection[int] | None, why: str) -> None:
-        """Give up calls of an instance, by default all of them: their slots are free at once.
+    def cancel(self, instance_id: str, task_ids: Collection[int] | None, why: str) -> list[WorkItem]:
+        """Give up calls of an instance, by default all of them, and return them: their slots are free at once.
 
         An async one is cancelled. A thread cannot be: it is named in the log and left to itself.
         """
-        if self._waiting:  # first, or they would take the slots
-            self._waiting = deque(
-                each for each in self._waiting if each.instance_id != instance_id or not _is_one_of(each, task_ids)
-            )
+        given_up = [each for each in self._waiting if each.instance_id == instance_id and _is_one_of(each, task_ids)]
+        if given_up:  # first, or they would take the slots
+            self._waiting = deque(each for each in self._waiting if each not in given_up)
         for running in [each for each in self.of_instance(instance_id) if _is_one_of(each.item, task_ids)]:
+            given_up.append(running.item)
             self._give_up(running)
             if running.task is None:
                 logger.warning(
@@ -248,6 +260,7 @@ class Activities:
                 )
             self._taken -= 1
         self._next()
+        return given_up
 
     def _give_up(self, running: Running) -> None:
         running.is_given_up = True
@@ -284,7 +297,7 @@ class Activities:
 
         Async activities are cancelled then. Threads cannot be: theirs run on, and what they return is not used.
         """
-        unstarted = self.shut()
+        unstarted = self.hold()
         over = asyncio.ensure_future(self.until(lambda: not self._running))
         if await wait(self._clock, [over], grace):
             over.cancel()

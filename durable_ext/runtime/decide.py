@@ -79,18 +79,26 @@ def decide(
     is left as it will be once the decision is committed. `fault` is why the instance is not to be run any more.
     Whatever is raised says that the turn breaks down, and would again; memory is worthless then.
     """
-    arrivals = _each_once(memory, arrivals)
     unreadable_history = snapshot.unreadable if snapshot is not None else None
     if snapshot is not None:
         _take_up(memory, snapshot, program, replay=fault is None)
-        if unreadable_history is not None and not memory.state.has_ended:
-            return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
+    # After that: what was kept and in mind is forgotten with the rest, and comes with the snapshot.
+    arrivals = _each_once(memory, arrivals)
+    if unreadable_history is not None and not memory.state.has_ended:
+        return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
     state = memory.state
     awaits = memory.session.awaits if memory.session is not None else _anything
     filtered = filter_messages(state, arrivals, awaits, now)
-    dead_letters = [each.dead_letter for each in arrivals if type(each) is LocalOutcome and each.dead_letter]
+    dead_letters: list[DeadLetter] = []
+    unread: list[Delivery] = []
+    for each in arrivals:
+        if isinstance(each, Delivery):
+            if each.unreadable is not None:
+                unread.append(each)
+        elif each.dead_letter is not None:
+            dead_letters.append(each.dead_letter)
     error, lost_start = fault, None
-    if unread := [each for each in arrivals if type(each) is Delivery and each.unreadable is not None]:
+    if unread:
         loss = _set_apart(state, filtered, unread, now, dead_letters)
         if loss is not None:
             error, lost_start = error or loss, _lost_start(state, filtered, unread)
@@ -121,6 +129,8 @@ def decide_cold(program: Program, turn: TurnInput) -> Decision:
 
 def _each_once(memory: Memory, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
     """Without what came twice, and without what is kept and in mind already."""
+    if len(arrivals) == 1 and type(arrivals[0]) is LocalOutcome:
+        return arrivals
     seen: set[Receipt] = set()
     once: list[Arrival] = []
     for each in arrivals:
@@ -236,17 +246,16 @@ def _sum_up(
     unread = {id(event) for event in turn.unread} if turn is not None and turn.unread else ()
     kept: list[Delivery] = []
     completed: list[WorkReceipt] = []
-    aside = {id(each) for each in (*filtered.deferred, *filtered.left)}
+    aside = {id(each) for each in (*filtered.deferred, *filtered.left)} if filtered.deferred or filtered.left else ()
     for each in arrivals:
         if id(each) in aside:
             continue
-        if type(each) is LocalOutcome:
+        if isinstance(each, LocalOutcome):
             completed.append(each.item.receipt)
-        elif type(each) is Delivery:
-            if id(each.event) in unread:
-                kept.append(each)
-            else:
-                consumed.append(each.receipt)
+        elif id(each.event) in unread:
+            kept.append(each)
+        else:
+            consumed.append(each.receipt)
     if kept:
         memory.kept.add(kept)
     if turn is not None:

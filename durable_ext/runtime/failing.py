@@ -68,7 +68,7 @@ def fail_instance(
     first: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
     if begun is not None:
         first.append(begun)
-    answer = answer_to_parent(started, completed, rewinds=0 if begun is not None else state.rewinds)
+    answer = answer_to_parent(started, completed, 0 if begun is not None else state.rewinds)
     return Turn(
         execution_id=started.execution_id,
         events=[*first, completed, OrchestratorCompleted(timestamp=now)],

@@ -62,9 +62,11 @@ def filter_messages(
     (True for what is no outcome).
     """
     messages = _MessageFilter(state, awaits, now)
-    kept = [each for each in arrivals if each.is_kept]
+    kept: list[Arrival] = []
     for each in _starts_first(arrivals):
-        if not each.is_kept:
+        if each.is_kept:
+            kept.append(each)
+        else:
             messages.take(each)
     if kept:
         messages.take_kept(kept)
@@ -73,9 +75,10 @@ def filter_messages(
 
 def _starts_first(arrivals: Sequence[Arrival]) -> Iterable[Arrival]:
     """Starts before the rest, and among them those of clients: a client was told that its start succeeded."""
-    if not any(type(each.event) is ExecutionStarted for each in arrivals):
-        return arrivals
-    return sorted(arrivals, key=_rank)
+    for each in arrivals:
+        if type(each.event) is ExecutionStarted:
+            return sorted(arrivals, key=_rank)
+    return arrivals
 
 
 def _rank(arrival: Arrival) -> int:
@@ -188,13 +191,14 @@ class _MessageFilter:
         """Tell the parent again how this ended; it may not have heard, and drops what it knows."""
         started, completed = self._state.started, self._state.completed
         if started is not None and completed is not None:
-            answer = answer_to_parent(started, completed, rewinds=self._state.rewinds)
+            answer = answer_to_parent(started, completed, self._state.rewinds)
             if answer is not None:
                 self.filtered.replies.append(answer)
 
     def _refuse_rewind(self, event: ExecutionRewound) -> None:
         if event.parent is not None:
-            self.filtered.replies.append(refuse_rewind(self._state.instance_id, event, event.parent, self._now))
+            refusal = refuse_rewind(self._state.instance_id, event.parent, event.asked, self._now)
+            self.filtered.replies.append(refusal)
 
     def _drop(self, event: HistoryEvent, reason: str, *, is_loss: bool = False) -> None:
         self.filtered.drops.append(Drop(event, reason, is_loss))

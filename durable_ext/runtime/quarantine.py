@@ -245,8 +245,11 @@ class Quarantine:
     def cancel(self, instance_id: str, task_ids: Collection[int] | None) -> None:
         """Nobody waits for these calls of an instance any more (None: for any): cancel whoever runs them here."""
         for receipt, task in self._running.items():
-            if receipt.instance_id == instance_id and (task_ids is None or receipt.task_id in task_ids):
+            if _is_one_of(receipt, instance_id, task_ids):
                 task.cancel()
+        if self._suspects:  # they are not coming any more, so there is nothing to hold
+            for key in [each for each in self._suspects if _is_one_of(each, instance_id, task_ids)]:
+                self._clear(key)
 
     async def decide(self, turn: TurnInput) -> Decision:
         """Decide a turn that is held. Raises `OrchestratorProcessLostError` if it kills its process.
@@ -308,11 +311,11 @@ class Quarantine:
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
         async with self._one_alone, self._alone():
-            is_async = self._calls.knows(item.name) and self._calls.is_async(item.name)
+            is_async = self._calls.is_async(item.name)
             slot = self._register.enter(item, not is_async, times)
             try:
                 if is_async:
-                    return await self._calls.run_async(item, lambda: False)
+                    return await self._calls.run_async(item, slot)
                 return await asyncio.to_thread(self._calls.run_sync, item)
             finally:
                 self._register.leave(slot)
@@ -333,6 +336,13 @@ class Quarantine:
         if times >= MOST_ALONE:
             raise _KilledError(["it ran alone, and nobody was left to say how"] * times)
         return times + 1
+
+
+def _is_one_of(key: Hashable, instance_id: str, task_ids: Collection[int] | None) -> bool:
+    """Whether it is the receipt of one of these calls."""
+    if not isinstance(key, WorkReceipt) or key.instance_id != instance_id:
+        return False
+    return task_ids is None or key.task_id in task_ids
 
 
 def _function(suspect: Suspect) -> tuple[Kind, str]:

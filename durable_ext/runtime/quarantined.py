@@ -28,7 +28,7 @@ from durable_ext.messages import WorkItem
 from durable_ext.runtime.calls import Calls
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.program import Program
-from durable_ext.runtime.register import Register
+from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
 
 READY, BEGUN = b"ready", b"begun"
@@ -89,10 +89,13 @@ class Pipes:
 
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
+        try:
+            os.dup2(2, 1)
+        except OSError:  # a host without a standard error
+            os.dup2(nothing, 1)
         os.close(nothing)
-        os.dup2(2, 1)
         self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="durable-quarantine", daemon=True).start()
 
@@ -103,8 +106,11 @@ class Pipes:
     def send(self, payload: bytes) -> None:
         """Send a frame."""
         left = memoryview(LENGTH.pack(len(payload)) + payload)
-        while left:
-            left = left[os.write(self._out, left) :]
+        try:
+            while left:
+                left = left[os.write(self._out, left) :]
+        except BrokenPipeError:
+            os._exit(0)  # the parent is gone, and the thread that waits for that was not yet told
 
     def _read(self) -> NoReturn:
         while (head := self._read_exactly(LENGTH.size)) is not None:
@@ -164,8 +170,8 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
-    if calls.knows(item.name) and calls.is_async(item.name):
-        event = await calls.run_async(item, lambda: False)
+    if calls.is_async(item.name):
+        event = await calls.run_async(item, UNRECORDED)
     else:
         event = await asyncio.to_thread(calls.run_sync, item)
     try:

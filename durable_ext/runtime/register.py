@@ -15,7 +15,8 @@ Their format
     16 bytes say what the file is, 4 how long a slot is, and at 64 the slots begin, all numbers in the machine's own
     order. A slot is the length of its record, 0 if it is free, and a MessagePack array: `RunningTurn` or `RunningCall`.
     The length is written last and taken back first, so that a record half written reads as absent. The first slot is
-    *the mark*, for the code the event loop runs this instant, the others are for the calls that run.
+    *the mark*, for the code the event loop runs this instant, the others are for the calls that run. Where that code
+    is a step of such a call, the mark is eight bytes, written at once: four of ones, and the number of its slot.
 
 Who is suspect
     If something ran alone in its process: that. Else the marked turn or call, and the calls that ran in threads. If
@@ -49,6 +50,8 @@ _MAGIC = b"durable register"
 _HEAD = struct.Struct("=16sI")
 _HEAD_SIZE = 64
 _LENGTH = struct.Struct("I")
+_REFERENCE = struct.Struct("Q")
+_A_SLOT = 0xFFFFFFFF
 _SLOT = 2048  # an instance id has up to 256 characters, of up to four bytes
 _SLOTS = 32
 _MOST_SLOTS = 100_000
@@ -119,11 +122,13 @@ class Register:
 
     def mark_turn(self, instance_id: str, name: str, alone: int = 0) -> None:
         """The event loop is about to run code of this turn."""
+        self.clear()
         self._write(0, RunningTurn(instance_id, name, alone))
 
-    def mark_call(self, item: WorkItem) -> None:
-        """The event loop is about to run a step of this async activity."""
-        self._write(0, RunningCall(item.instance_id, item.execution_id, item.task_id, item.asked, item.name))
+    def mark_call(self, slot: int) -> None:
+        """The event loop is about to run a step of the async activity of this slot."""
+        if slot != UNRECORDED:
+            _REFERENCE.pack_into(self._map, _HEAD_SIZE, _A_SLOT | slot << 32)
 
     def clear(self) -> None:
         """The event loop is back from what was marked."""
@@ -147,14 +152,14 @@ class Register:
             self._free.append(slot)
 
     def _write(self, slot: int, record: Suspect) -> None:
-        at = _HEAD_SIZE + slot * _SLOT
-        _LENGTH.pack_into(self._map, at, 0)
+        """Write a record into a slot that is free."""
         try:
             data = _encode(record)
         except ValueError:  # a lone surrogate in a name
             return
         size = len(data)
         if size <= _SLOT - _LENGTH.size:
+            at = _HEAD_SIZE + slot * _SLOT
             start = at + _LENGTH.size
             self._map[start : start + size] = data
             _LENGTH.pack_into(self._map, at, size)
@@ -303,12 +308,16 @@ def _read(path: Path) -> list[tuple[bool, Suspect]] | None:
         logger.warning("%s is no register that this release understands, so what it names is not known", path)
         return None
     records: list[tuple[bool, Suspect]] = []
-    for at in range(_HEAD_SIZE, len(content) - _LENGTH.size + 1, slot_size):
+    marked = 0
+    for slot, at in enumerate(range(_HEAD_SIZE, len(content) - _LENGTH.size + 1, slot_size)):
         (size,) = _LENGTH.unpack_from(content, at)
-        if size:
+        if slot == 0 and size == _A_SLOT:
+            (reference,) = _REFERENCE.unpack_from(content, at)
+            marked = reference >> 32
+        elif size:
             start = at + _LENGTH.size
             try:
-                records.append((at == _HEAD_SIZE, _decode(content[start : start + size])))
+                records.append((slot == marked, _decode(content[start : start + size])))
             except msgspec.DecodeError:
                 logger.debug("a record of %s is half written", path)
     return records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from durable_ext.errors import FailureDetails, InstanceAlreadyExistsError, InstanceNotFoundError
-from durable_ext.history import ExecutionRewound, ExecutionStarted, OrchestrationRuntimeStatus, ParentInstance
+from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus, ParentInstance
 from durable_ext.messages import Message, failure_to_parent
 
 
@@ -17,14 +17,12 @@ def refuse_start(
     way_out = "give the sub-orchestration another, or wait until that instance has ended"
     message = f"{error} Its ID is '{start.instance_id}': {way_out}."
     failure = FailureDetails(error_type=type(error).__name__, error_message=message)
-    return failure_to_parent(parent, f"Orchestrator function '{start.name}' failed: {message}", failure, now)
+    return failure_to_parent(parent, f"Orchestrator function '{start.name}' failed: {message}", failure, now, asked=0)
 
 
-def refuse_rewind(instance_id: str, request: ExecutionRewound, parent: ParentInstance, now: datetime) -> Message:
-    """The child to be rewound is gone, or its id is by now another line's."""
+def refuse_rewind(instance_id: str, parent: ParentInstance, asked: int, now: datetime) -> Message:
+    """The child to be rewound is gone, or its id is by now another line's. `asked` is what the rewind says."""
     error = InstanceNotFoundError(instance_id)
     message = f"{error} It was purged or replaced since it failed, so it cannot be rewound."
     failure = FailureDetails(error_type=type(error).__name__, error_message=message, is_non_retriable=True)
-    return failure_to_parent(
-        parent, f"Sub-orchestration '{instance_id}' failed: {message}", failure, now, asked=request.asked
-    )
+    return failure_to_parent(parent, f"Sub-orchestration '{instance_id}' failed: {message}", failure, now, asked=asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar
 
 import msgspec
 
@@ -13,11 +13,11 @@ from durable_ext.engine.turn import Turn
 from durable_ext.history import (
     EventRaised,
     ExecutionCompleted,
-    ExecutionRewound,
     ExecutionStarted,
     OrchestrationRuntimeStatus,
     TaskCompleted,
     TaskFailed,
+    count_rewinds,
 )
 from durable_ext.messages import WorkItem
 from durable_ext.storage.contract import DeadLetter, Delivery, Receipt, Snapshot
@@ -26,24 +26,30 @@ from durable_ext.storage.contract import DeadLetter, Delivery, Receipt, Snapshot
 class LocalOutcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The outcome of an activity that ran here, on its way into a turn without having been stored first.
 
-    `dead_letter` is to be stored with it, where the call was given up.
+    `instance_id` and `execution_id` are those of the call. `dead_letter` is to be stored with it, where the call was
+    given up.
     """
 
+    instance_id: str
+    execution_id: str
     item: WorkItem
     event: TaskCompleted | TaskFailed
     dead_letter: DeadLetter | None = None
-    is_kept: Literal[False] = False
-    unreadable: None = None
 
-    @property
-    def instance_id(self) -> str:
-        """The instance it is for."""
-        return self.item.instance_id
+    is_kept: ClassVar[bool] = False
 
-    @property
-    def execution_id(self) -> str:
-        """The execution it is for."""
-        return self.item.execution_id
+    @classmethod
+    def of(
+        cls, item: WorkItem, event: TaskCompleted | TaskFailed, dead_letter: DeadLetter | None = None
+    ) -> LocalOutcome:
+        """The outcome of this call."""
+        return cls(
+            instance_id=item.instance_id,
+            execution_id=item.execution_id,
+            item=item,
+            event=event,
+            dead_letter=dead_letter,
+        )
 
 
 Arrival = Delivery | LocalOutcome
@@ -71,10 +77,7 @@ class InstanceState:
         ended = None
         if snapshot.status is not None and snapshot.status.is_terminal:
             ended = next((each for each in reversed(snapshot.history) if isinstance(each, ExecutionCompleted)), None)
-        rewinds = sum(type(each) is ExecutionRewound for each in snapshot.history)
-        if started is not None:
-            rewinds += started.rewinds
-        return cls(snapshot.instance_id, snapshot.status, started, ended, rewinds)
+        return cls(snapshot.instance_id, snapshot.status, started, ended, count_rewinds(snapshot.history))
 
     def after(self, turn: Turn) -> InstanceState:
         """The state once the turn is committed."""

@@ -83,9 +83,12 @@ class Turns:
         """
         # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
         async with self._slots:
-            snapshot, news = await self._load(instance, arrivals)
-            if not news:
-                return ()
+            snapshot, news = None, arrivals
+            if instance.version is None or any(map(_is_delivery, arrivals)):
+                snapshot, news = await self._load(instance, arrivals)
+                if not news:
+                    self._leave_unread(instance, snapshot)
+                    return ()
             now = self._clock.now()
             self._check_that_it_runs_here(instance, snapshot, news, now)
             decision = self._decide(instance, snapshot, news, now)
@@ -96,6 +99,7 @@ class Turns:
         instance.forget()
         snapshot, news = await self._load(instance, arrivals)
         if not news:
+            self._leave_unread(instance, snapshot)
             return ()
         assert snapshot is not None, "what was forgotten is read again"
         instance.memory.state = InstanceState.of(snapshot)
@@ -119,14 +123,17 @@ class Turns:
     ) -> tuple[Snapshot | None, Sequence[Arrival]]:
         """What is committed, if it is to be taken up, and what of the arrivals is news."""
         deliveries = [each for each in arrivals if type(each) is Delivery]
-        if not deliveries and instance.version is not None:
-            return None, arrivals
         loaded = await self._store.begin(instance.instance_id, instance.version, deliveries)
         if loaded.snapshot is not None:
             instance.version = loaded.snapshot.version
         if len(deliveries) == len(arrivals):
             return loaded.snapshot, loaded.deliveries
         return loaded.snapshot, _in_order(arrivals, loaded.deliveries)
+
+    def _leave_unread(self, instance: CachedInstance, snapshot: Snapshot | None) -> None:
+        """There is no turn: what was read is not taken up, so its version must not stand for what is in memory."""
+        if snapshot is not None:
+            instance.forget()
 
     # --- decide --------------------------------------------------------------------------------------
 
@@ -192,7 +199,11 @@ class Turns:
 
     def _status(self, instance: CachedInstance, decision: Decision, now: datetime) -> StatusChange | None:
         turn = decision.turn
-        if turn is None or not (turn.status_changed or now - instance.status_written >= self._traits.status_interval):
+        if turn is None:
+            return None
+        # A rewound execution may fail again at once: in the same status, for another reason.
+        is_due = turn.status_changed or decision.rewinds
+        if not is_due and now - instance.status_written < self._traits.status_interval:
             return None
         return StatusChange(
             runtime_status=turn.runtime_status,
@@ -247,8 +258,11 @@ class Turns:
             if has_ended or turn.cancelled or decision.begins:
                 why = "its instance has ended" if has_ended or decision.begins else "its timeout has passed"
                 task_ids = None if has_ended or decision.begins else turn.cancelled
-                self._activities.cancel(instance.instance_id, task_ids, why)
                 self._quarantine.cancel(instance.instance_id, task_ids)
+                if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
+                    # The store has forgotten them, but for those that came here after the commit: somebody waits for
+                    # those again, or for the first time.
+                    self._errands.give_work_back(given_up)
             log_turn(instance.instance_id, instance.memory.state.name, turn)
             if has_ended:
                 instance.forget()
@@ -260,6 +274,10 @@ class Turns:
         spare, instance.slots = instance.slots - used, 0
         if spare:
             self._activities.release(spare)
+
+
+def _is_delivery(arrival: Arrival) -> bool:
+    return type(arrival) is Delivery
 
 
 def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:

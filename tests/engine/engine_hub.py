@@ -36,6 +36,7 @@ from durable_ext.history import (
     TaskFailed,
     TaskScheduled,
     TimerCreated,
+    count_rewinds,
     decode_events,
     encode_events,
 )
@@ -59,6 +60,8 @@ class Instance:
         self.history: list[HistoryEvent] = []
         self.turns: list[Turn] = []
         self.inbox: list[HistoryEvent] = []
+        self.kept: list[HistoryEvent] = []  # external events that were left unread
+        self.is_cold = False  # the session knows nothing of the kept
         self.custom_status: Any = None
         self.generations: list[list[HistoryEvent]] = []
 
@@ -85,6 +88,13 @@ class Instance:
     @property
     def end(self) -> ExecutionCompleted:
         return next(event for event in reversed(self.history) if isinstance(event, ExecutionCompleted))
+
+    @property
+    def answer(self) -> Message | None:
+        """What its parent was told."""
+        started = self.session.started
+        assert started is not None
+        return answer_to_parent(started, self.end, count_rewinds(self.history))
 
     def recorded(self, kind: type) -> list[Any]:
         """The events of one kind in the history."""
@@ -114,11 +124,15 @@ class Instance:
         """Unload; the next turn replays."""
         self.session.close()
         self.session = self.replayed() if self.history else self.hub.new_session(self.name)
+        self.is_cold = True
 
     def advance(self, events: Sequence[HistoryEvent]) -> Turn:
         if self.hub.cold or (self.status.is_terminal and self.history):
             self.evict()
+        if self.is_cold:
+            self.kept, events, self.is_cold = [], [*self.kept, *events], False
         turn = self.session.advance(self.hub.now, events)
+        self.kept = [each for each in self.kept if not any(each is read for read in turn.read)] + list(turn.unread)
         self._append(turn)
         self.turns.append(turn)
         if self.hub.check:
@@ -137,6 +151,10 @@ class Instance:
         """The live session and one that replays what is stored agree."""
         fresh = self.replayed()
         assert state_of(fresh) == state_of(self.session)
+        if self.kept:
+            again = fresh.advance(self.hub.now, self.kept)
+            assert list(again.unread) == self.kept
+            assert len(again.events) == 2, "what was left unread is left so again"
         fresh.close()
 
 
@@ -148,20 +166,24 @@ def state_of(session: OrchestrationSession) -> Any:
     """Everything about a session that matters to what it does next."""
     if session._broken is not None:
         return (str(session._broken), session.runtime_status)
-    execution = session._execution
+    feeder = session._feeder
+    assert feeder is not None
+    execution, driver = feeder.execution, feeder.driver
     return (
         session.runtime_status,
         session.started,
         session._now,
-        session._held,
-        session._driver.done,
-        _shown(session._driver.value),
-        _shown(session._driver.error),
+        feeder.has_begun,
+        feeder.suspension.held,
+        driver.done,
+        _shown(driver.value),
+        _shown(driver.error),
         execution.next_id,
         list(execution.open),
         [str(call.action) for call in execution.open.values()],
         list(execution.pending),
         execution.mailbox.unread(),
+        {name: (box.open, len(box.watched), len(box.covered)) for name, box in execution.mailbox._boxes.items()},
         execution.custom_status,
         execution.uuids,
         execution.now,
@@ -270,7 +292,7 @@ class Hub:
         first = instance.session.started
         assert first is not None
         if first.start_id == event.execution_id or not instance.status.is_terminal:
-            if instance.status.is_terminal and (answer := answer_to_parent(first, instance.end)):
+            if instance.status.is_terminal and (answer := instance.answer):
                 self.post(answer)
             elif first.start_id != event.execution_id and event.parent is not None:
                 failure = FailureDetails(error_type="ValueError", error_message="the id is live")
@@ -306,9 +328,7 @@ class Hub:
         """Whether an ended instance runs again; if it ended well, its parent is told once more."""
         if not any(isinstance(event, ExecutionRewound) for event in events):
             return False
-        started = instance.session.started
-        assert started is not None
-        if instance.status is not Status.Failed and (answer := answer_to_parent(started, instance.end)):
+        if instance.status is not Status.Failed and (answer := instance.answer):
             self.post(answer)
         return instance.status is Status.Failed
 
@@ -326,7 +346,8 @@ class Hub:
             return failed(item, error, self.now)
         if result is NEVER:
             return None
-        return TaskCompleted(timestamp=self.now, task_scheduled_id=item.task_id, result=CODEC.encode(result))
+        result = CODEC.encode(result)
+        return TaskCompleted(timestamp=self.now, task_scheduled_id=item.task_id, result=result, asked=item.asked)
 
 
 def failed(item: WorkItem, error: Exception, now: datetime) -> TaskFailed:
@@ -342,6 +363,7 @@ def failed(item: WorkItem, error: Exception, now: datetime) -> TaskFailed:
         reason=f"Activity function '{item.name}' failed:  {failure.error_type}: {failure.error_message}",
         details=details_json(failure),
         failure_details=failure,
+        asked=item.asked,
     )
 
 

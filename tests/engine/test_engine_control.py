@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 from engine_hub import EPOCH, NEVER, Hub, Status, play
 
-from durable_ext.engine import session as sessions
+from durable_ext.engine import orchestration
+from durable_ext.errors import SubOrchestrationFailedError
 from durable_ext.history import (
+    EventRaised,
     ExecutionCompleted,
+    ExecutionResumed,
     ExecutionStarted,
     ExecutionSuspended,
     ExecutionTerminated,
+    OrchestratorCompleted,
     OrchestratorStarted,
     TaskCompleted,
     TaskScheduled,
@@ -106,16 +110,111 @@ def test_outcomes_while_suspended_are_taken_in_time_proportional_to_their_number
     assert perf_counter() - began < 10  # tens of milliseconds; a look at each held one for each new one takes a minute
 
 
-def test_a_suspension_that_comes_with_the_start_holds_what_follows(form: Any) -> None:
+def test_a_suspension_that_comes_with_the_start_comes_before_the_code(form: Any) -> None:
     played = hub()
     instance = played.start(form(two_steps))
     played.suspend()
     played.run()
     assert instance.status is Status.Suspended
-    assert [item.name for item in instance.work] == ["slow"]  # asked for before the suspension
+    assert instance.output == "wait"
+    assert instance.kinds == [
+        "OrchestratorStarted",
+        "ExecutionStarted",
+        "ExecutionSuspended",
+        "OrchestratorCompleted",
+    ]
+    assert instance.turns[0].status_changed
     played.resume(at=20)
+    played.run(until=20)
+    assert [item.name for item in instance.work] == ["slow"]
     played.run()
     assert instance.status is Status.Completed
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_the_code_of_an_instance_suspended_with_its_start_begins_at_the_time_of_the_resume(
+    form: Any, cold: bool
+) -> None:
+    def orchestrator(context: Any) -> Any:
+        began = context.current_utc_datetime
+        yield context.create_timer(timedelta(seconds=1))
+        return [str(began), (yield context.wait_for_external_event("n"))]
+
+    played = hub(cold=cold)
+    instance = played.start(form(orchestrator))
+    played.suspend()
+    played.raise_event("n", 1)
+    played.raise_event("n", 2, at=10)
+    played.resume(at=20)
+    played.run()
+    assert instance.output == [str(EPOCH + timedelta(seconds=20)), 1]
+
+
+def test_a_suspension_that_is_over_with_the_start_leaves_the_code_to_begin(form: Any) -> None:
+    played = hub()
+    instance = played.start(form(two_steps))
+    for control in (played.suspend, played.resume, played.suspend, played.resume, played.resume):
+        control()
+    played.run(until=0)
+    assert instance.status is Status.Running
+    assert [item.name for item in instance.work] == ["slow"]
+    assert len(instance.recorded(ExecutionSuspended)) == len(instance.recorded(ExecutionResumed)) == 2
+    played.run()
+    assert instance.status is Status.Completed
+
+
+@pytest.mark.parametrize("tail", [[], ["TaskScheduled"]])
+def test_a_suspension_recorded_behind_code_that_had_begun_is_understood(form: Any, tail: list[str]) -> None:
+    """Other releases let the code begin first: its calls stand behind the suspension that came with the start."""
+
+    def waits(context: Any) -> Any:
+        if tail:
+            return (yield context.call_activity("slow"))
+        return (yield context.wait_for_external_event("n"))
+
+    played = hub()
+    instance = played.start(form(waits))
+    started = played._due[0][2].event
+    calls = [TaskScheduled(timestamp=EPOCH, event_id=0, name="slow")] if tail else []
+    instance.history = [
+        OrchestratorStarted(timestamp=EPOCH),
+        started,
+        ExecutionSuspended(timestamp=EPOCH),
+        *calls,
+        OrchestratorCompleted(timestamp=EPOCH),
+    ]
+    session = instance.replayed()
+    assert session.non_determinism is None
+    assert session.runtime_status is Status.Suspended
+    answer = (
+        TaskCompleted(timestamp=EPOCH, task_scheduled_id=0, result="7")
+        if tail
+        else EventRaised(timestamp=EPOCH, name="n", input="7")
+    )
+    turn = session.advance(EPOCH, [answer, ExecutionResumed(timestamp=EPOCH)])
+    assert (turn.runtime_status, turn.output) == (Status.Completed, "7")
+    assert not turn.work
+
+
+def test_a_generation_suspended_behind_its_beginning_has_begun_for_whoever_replays_it(form: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        first = yield context.wait_for_external_event("n")
+        if context.get_input() is None:
+            context.continue_as_new([first, str(context.current_utc_datetime)])
+            return None
+        return [*context.get_input(), first]
+
+    for cold in (False, True):
+        played = hub(cold=cold)
+        instance = played.start(form(orchestrator))
+        played.raise_event("n", 1, at=5)
+        played.suspend(at=5)
+        played.raise_event("n", 2, at=6)
+        played.run()
+        assert len(instance.recorded(EventRaised)) == 1, "the code waits for it already"
+        played.resume(at=7)
+        played.run()
+        assert instance.output == [1, str(EPOCH + timedelta(seconds=5)), 2]
 
 
 # --- terminate ---------------------------------------------------------------------------------------
@@ -213,16 +312,79 @@ def test_terminate_reaches_children_if_asked_to(form: Any, recurse: bool) -> Non
     }
 
 
+@pytest.mark.parametrize("cold", [False, True])
+def test_what_is_terminated_with_its_start_never_begins(form: Any, cold: bool) -> None:
+    called: list[Any] = []
+
+    def orchestrator(context: Any) -> Any:
+        called.append(context)
+        yield context.call_activity("slow")
+
+    played = hub(cold=cold)
+    instance = played.start(form(orchestrator))
+    played.suspend()
+    played.raise_event("n", 1)
+    played.terminate("never mind")
+    played.run()
+    assert (instance.status, instance.output) == (Status.Terminated, "never mind")
+    assert instance.kinds == [
+        "OrchestratorStarted",
+        "ExecutionStarted",
+        "ExecutionTerminated",
+        "ExecutionCompleted",
+        "OrchestratorCompleted",
+    ]
+    assert not instance.work
+    assert not called
+    assert instance.turns[0].status_changed
+
+
+def test_what_is_terminated_while_suspended_from_its_start_never_begins(form: Any) -> None:
+    called: list[Any] = []
+
+    def orchestrator(context: Any) -> Any:
+        called.append(context)
+        yield context.call_activity("slow")
+
+    played = hub()
+    instance = played.start(form(orchestrator))
+    played.suspend()
+    played.terminate("never mind", at=5)
+    played.run()
+    assert (instance.status, instance.output) == (Status.Terminated, "never mind")
+    assert not called
+
+
+def test_a_child_terminated_with_its_start_tells_its_parent(form: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        try:
+            yield context.call_sub_orchestrator("child", instance_id="a")
+        except SubOrchestrationFailedError as error:
+            return str(error)
+
+    played = hub(orchestrators={"child": form(two_steps)})
+    instance = played.start(form(orchestrator))
+    played.run(until=-1)
+    turn = instance.advance([played._due.pop()[2].event])
+    for message in turn.messages:
+        played.post(message)
+    played.terminate("never mind", to="a")
+    played.run()
+    assert "was terminated: never mind" in instance.output
+
+
 def test_a_child_called_in_the_turn_of_the_terminate_is_started_then_stopped(form: Any) -> None:
     def child(context: Any) -> Any:
         yield context.call_activity("never")
 
     def orchestrator(context: Any) -> Any:
+        yield context.wait_for_external_event("go")
         yield context.call_sub_orchestrator("child", instance_id="a")
 
     played = hub(orchestrators={"child": form(child)})
     instance = played.start(form(orchestrator))
-    played.terminate(recurse=True)
+    played.raise_event("go", at=1)
+    played.terminate(recurse=True, at=1)
     played.run()
     assert [type(message.event) for message in instance.messages] == [ExecutionStarted, ExecutionTerminated]
     assert played.instances["a"].status is Status.Terminated
@@ -368,7 +530,7 @@ def test_continuing_as_new_without_waiting_runs_on_in_the_same_turn_within_bound
         yield
 
     assert play(form(orchestrator), 0).output == "end"
-    monkeypatch.setattr(sessions, "_MAX_GENERATIONS_PER_TURN", 50)
+    monkeypatch.setattr(orchestration, "_MAX_IDLE_GENERATIONS", 50)
     endless = play(form(orchestrator), 0)
     assert endless.status is Status.Failed
     assert "endless loop" in endless.output

@@ -101,7 +101,7 @@ def test_a_repeated_failure_is_the_message_that_was_sent_first(status: S) -> Non
     state = ended(status, PARENT, "why")
     assert state.started is not None
     assert state.completed is not None
-    assert sort(state, start("e1", PARENT)).replies == [answer_to_parent(state.started, state.completed)]
+    assert sort(state, start("e1", PARENT)).replies == [answer_to_parent(state.started, state.completed, 0)]
 
 
 def test_a_child_start_on_a_live_id_fails_in_its_parent_naming_the_id() -> None:

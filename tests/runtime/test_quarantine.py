@@ -189,6 +189,22 @@ async def test_a_turn_that_was_committed_clears_its_instance_and_function(lab: L
     assert list(lab.directory.glob("*.taken")) == []
 
 
+async def test_calls_that_nobody_waits_for_any_more_are_suspect_no_longer(lab: Lab) -> None:
+    def fill(register: Register) -> None:
+        for number in (1, 2, 3):
+            register.enter(item("double", task_id=number), in_thread=True)
+        register.mark_turn("one", "chain")
+
+    quarantine = lab.after_a_death(fill)
+    quarantine.cancel("another", None)
+    quarantine.cancel("one", [2])
+    held = [number for number in (1, 2, 3) if quarantine.holds_call(item("double_later", task_id=number))]
+    assert held == [1, 3]
+    quarantine.cancel("one", None)
+    assert not quarantine.holds_call(item("double", task_id=1))
+    assert quarantine.holds_turn("one", "chain")
+
+
 async def test_a_function_is_held_while_one_of_its_calls_is_not_cleared(lab: Lab) -> None:
     def fill(register: Register) -> None:
         register.enter(item("double", task_id=1), in_thread=True)
@@ -506,7 +522,7 @@ async def test_an_outcome_that_came_with_a_rewind_is_deferred_as_it_came(lab: La
         OrchestratorCompleted(timestamp=NOW),
     ]
     rewound = Delivery(receipt=Opaque(), instance_id="one", event=ExecutionRewound(timestamp=NOW, task_ids=(0,)))
-    late = LocalOutcome(item=item("double", task_id=0), event=TaskCompleted(timestamp=NOW, task_scheduled_id=0))
+    late = LocalOutcome.of(item("double", task_id=0), TaskCompleted(timestamp=NOW, task_scheduled_id=0))
     snapshot = Snapshot(instance_id="one", version=Opaque(), status=ended, history=history)
     decision = await lab.quarantine().decide(TurnInput(snapshot=snapshot, arrivals=[rewound, late], now=NOW))
     assert decision.rewinds

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import App
+from runtime_app import App
 
 from durable_ext.history import EventRaised, OrchestrationRuntimeStatus
 from durable_ext.storage.contract import Commit, StoreTraits

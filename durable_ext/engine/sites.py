@@ -1,0 +1,29 @@
+"""Where user code made a durable call, for error messages."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+
+from durable_ext.tracebacks import is_ours
+
+
+def call_site() -> tuple[CodeType, int]:
+    """Where user code made the durable call that is being made: code object and instruction."""
+    frame = sys._getframe(3)  # this function, and at least two of ours
+    while frame.f_back is not None and _is_machinery(frame):
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    return is_ours(frame.f_code.co_filename) or str(frame.f_globals.get("__name__")).startswith("asyncio.")
+
+
+def describe_site(site: tuple[CodeType, int] | None) -> str | None:
+    """A call site as `file:line`."""
+    if site is None:
+        return None
+    code, instruction = site
+    line = next((line for start, end, line in code.co_lines() if start <= instruction < end), code.co_firstlineno)
+    return f"{code.co_filename}:{line}"
