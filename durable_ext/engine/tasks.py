@@ -165,12 +165,10 @@ class EventTask(TaskBase):
         self._wait.watch()
 
     def join(self, parent: CompoundTask) -> None:
-        """See `TaskBase.join`."""
         super().join(parent)
         self._wait.watch()
 
     def leave(self, parent: CompoundTask) -> None:
-        """See `TaskBase.leave`."""
         super().leave(parent)
         if not self._parents and not self._is_awaited:
             self._wait.unwatch()
@@ -227,7 +225,6 @@ class WhenAllTask(CompoundTask):
             self.settle([])
 
     def child_completed(self, child: TaskBase) -> None:
-        """See `CompoundTask`."""
         if child.state is TaskState.FAILED:
             self.settle(None, child.result)
             return
@@ -249,5 +246,4 @@ class WhenAnyTask(CompoundTask):
             self.settle(None)
 
     def child_completed(self, child: TaskBase) -> None:
-        """See `CompoundTask`."""
         self.settle(child)

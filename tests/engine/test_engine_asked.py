@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 from engine_hub import EPOCH, NEVER, Flaky, Hub, Instance, Status
+from engine_rewinding import fail_and_rewind
 
+from durable_ext.errors import ActivityTimeout
 from durable_ext.history import (
     ExecutionRewound,
     ExecutionStarted,
@@ -22,6 +24,7 @@ from durable_ext.history import (
     count_rewinds,
 )
 from durable_ext.messages import answer_to_parent
+from durable_ext.retry import RetryPolicy
 
 SECOND = timedelta(seconds=1)
 
@@ -197,6 +200,22 @@ def test_a_timer_that_was_restarted_and_is_open_at_the_next_failure_is_restarted
     (again,) = [each.event for each in sent if isinstance(getattr(each, "event", None), TimerFired)]
     assert again.fire_at == hub.now + 60 * SECOND
     assert instance.session.awaits(again)
+
+
+def test_a_call_that_times_out_once_more_fails_once_more(form: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        try:
+            yield context.call_activity(
+                "never", 1, timeout=10, retry_policy=RetryPolicy(first_retry_interval=SECOND, max_number_of_attempts=2)
+            )
+        except ActivityTimeout as error:
+            raise RuntimeError("too slow") from error
+
+    instance, _, _ = fail_and_rewind(form(orchestrator), rewinds=2)
+    assert instance.status is Status.Failed
+    assert len(instance.recorded(ExecutionRewound)) == 2
+    first, second = instance.recorded(ExecutionRewound)
+    assert first.task_ids == second.task_ids == (3, 4)
 
 
 # --- children ----------------------------------------------------------------------------------------
