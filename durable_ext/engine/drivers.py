@@ -109,7 +109,8 @@ class GeneratorDriver:
                     yielded = self._insist_on_a_task(yielded)
                 waiting = yielded
             self._waiting = waiting
-            waiting.await_here()
+            if waiting.__class__ is EventTask:
+                waiting.await_here()
         except StopIteration as stop:
             self.done, self.value = True, stop.value
         except KeyboardInterrupt:

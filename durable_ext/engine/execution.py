@@ -94,6 +94,8 @@ class Execution:
 
     def call(self, make: Callable[[int, int], Action], result_type: Any) -> Any:
         """Make the action `make(action id, attempt)` and return its task."""
+        if self.refuses():
+            return self.factory.task()
         action = make(self.take_id(), 1)
         task = self.factory.task(action.action_id)
         self.begin(action, task.settle, result_type, call_site())

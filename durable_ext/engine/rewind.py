@@ -59,7 +59,7 @@ class RewoundHistory(msgspec.Struct):
     @classmethod
     def of(cls, history: Sequence[HistoryEvent]) -> RewoundHistory:
         """Read a history."""
-        if not any(type(event) is ExecutionRewound for event in history):
+        if ExecutionRewound not in map(type, history):
             return cls(list(history))
         read = cls([])
         for event in history:

@@ -81,9 +81,6 @@ class TaskBase:
                 self.state, self.result = TaskState.FAILED, error
             self._tell()
 
-    def await_here(self) -> None:
-        """The code has come to rest at a `yield` of this task, and goes on when it is settled."""
-
     def join(self, parent: CompoundTask) -> None:
         """Tell `parent` when this task completes."""
         if self._parents is None:
@@ -135,30 +132,35 @@ class EventTask(TaskBase):
 
     def __init__(self, wait: Observed) -> None:
         self._wait, self._is_awaited = wait, False
-        super().__init__()
+        self.id, self._parents = None, None
+        self._state = TaskState.RUNNING
+        self._result: Any = None
 
     @property
-    def state(self) -> TaskState:
+    def state(self) -> TaskState:  # type: ignore[override]  # other tasks have a plain attribute, which is quicker
         """Where the task is."""
-        self._wait.look()
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
         return self._state
-
-    @state.setter
-    def state(self, value: TaskState) -> None:
-        self._state = value
 
     @property
     def result(self) -> Any:
         """The event's data, or the exception object."""
-        self._wait.look()
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
         return self._result
 
-    @result.setter
-    def result(self, value: Any) -> None:
-        self._result = value
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
+        """As other tasks are settled, but without looking."""
+        if self._state is TaskState.RUNNING:
+            if error is None:
+                self._state, self._result = TaskState.SUCCEEDED, value
+            else:
+                self._state, self._result = TaskState.FAILED, error
+            self._tell()
 
     def await_here(self) -> None:
-        """See `TaskBase.await_here`."""
+        """The code has come to rest at a `yield` of this task, and goes on when it is settled."""
         self._is_awaited = True
         self._wait.watch()
 

@@ -79,12 +79,13 @@ def decide(
     is left as it will be once the decision is committed. `fault` is why the instance is not to be run any more.
     Whatever is raised says that the turn breaks down, and would again; memory is worthless then.
     """
-    arrivals = _each_once(memory, arrivals)
     unreadable_history = snapshot.unreadable if snapshot is not None else None
     if snapshot is not None:
         _take_up(memory, snapshot, program, replay=fault is None)
-        if unreadable_history is not None and not memory.state.has_ended:
-            return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
+    # After that: what was kept and in mind is forgotten with the rest, and comes with the snapshot.
+    arrivals = _each_once(memory, arrivals)
+    if unreadable_history is not None and not memory.state.has_ended:
+        return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
     state = memory.state
     awaits = memory.session.awaits if memory.session is not None else _anything
     filtered = filter_messages(state, arrivals, awaits, now)

@@ -199,7 +199,11 @@ class Turns:
 
     def _status(self, instance: CachedInstance, decision: Decision, now: datetime) -> StatusChange | None:
         turn = decision.turn
-        if turn is None or not (turn.status_changed or now - instance.status_written >= self._traits.status_interval):
+        if turn is None:
+            return None
+        # A rewound execution may fail again at once: in the same status, for another reason.
+        is_due = turn.status_changed or decision.rewinds
+        if not is_due and now - instance.status_written < self._traits.status_interval:
             return None
         return StatusChange(
             runtime_status=turn.runtime_status,

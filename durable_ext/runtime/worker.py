@@ -136,7 +136,8 @@ class Worker:
         """Take messages and activity calls again. No effect while that is being done."""
         if self._services or not self._is_started or self._is_stopping:
             return
-        self._activities.open()
+        if not self._is_held:
+            self._activities.go_on(claim=True)
         serve = [("receive messages", self._receive)]
         if self._fetches_work:
             serve.append(("fetch activity calls", self._fetch))
@@ -170,11 +171,15 @@ class Worker:
         is_calling = self._calls_apart or not self._activities.is_idle
         return self._instances.is_quiet and not is_calling and self._errands.is_idle
 
-    async def perform(self, item: WorkItem) -> None:
-        """Run an activity call that was not fetched from the store; return once its outcome is stored there."""
+    async def perform(self, item: WorkItem) -> bool:
+        """Run an activity call that was not fetched from the store, also while paused.
+
+        True once its outcome is stored; False if none will come from here: its instance has ended, or it was given
+        back to the store, as the worker stops or cannot run it now.
+        """
         stored = self._errands.expect(item)
         self._activities.start([item])
-        await stored
+        return await stored
 
     async def stop(self, grace: float) -> None:
         """Stop taking work, give turns and activities `grace` seconds, and return the rest to the store.
@@ -196,8 +201,8 @@ class Worker:
             task.cancel()
         await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
         unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
-        await self._quarantine.close()
         await wait_or_cancel(self._clock, self._calls_apart, max(0.0, end - self._clock.monotonic()), LAST_WORDS)
+        await self._quarantine.close()
         if unfinished:
             self._errands.give_work_back(unfinished)
         for instance in self._instances:
@@ -271,9 +276,10 @@ class Worker:
             self._errands.complete(item, outcome)
             return False
         self._deliver(LocalOutcome(item=item, event=outcome))
-        if self._traits.is_shared:
+        keeps_slot = self._traits.is_shared and not self._is_held
+        if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
-        return self._traits.is_shared
+        return keeps_slot
 
     # --- calls that are not run here -----------------------------------------------------------------
 
@@ -296,7 +302,11 @@ class Worker:
         return item.name not in self._program.registry.activities and waited < PARK_FOR
 
     async def _call_apart(self, item: WorkItem) -> None:
-        outcome, reason = await self._quarantine.call(item)
+        try:
+            outcome, reason = await self._quarantine.call(item)
+        except asyncio.CancelledError:
+            self._errands.give_work_back([item])
+            raise
         self._stirs += 1
         if reason is None and not self._is_stopping and not self._errands.is_expected(item):
             self._deliver(LocalOutcome(item=item, event=outcome))
@@ -446,7 +456,7 @@ class Worker:
     async def _alone(self) -> AsyncIterator[None]:
         """Within this nothing else is started; entered once what runs has ended, or has been waited for long enough."""
         self._is_held = True
-        if unstarted := self._activities.shut():
+        if unstarted := self._activities.hold():
             self._errands.give_work_back(unstarted)
         for instance in self._instances:
             if instance.place is not Place.IN_TURN:  # its turn waits, and so would whoever waits for its slots
@@ -459,8 +469,7 @@ class Worker:
             yield
         finally:
             self._is_held = False
-            if self._services:
-                self._activities.open()
+            self._activities.go_on(claim=bool(self._services))
             for _ in range(len(self._due)):
                 self._start_runner()
 

@@ -339,13 +339,14 @@ class Store(ClientStore, Protocol):
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         """Start a turn: say what is committed, and which of the deliveries are news.
 
-        With `known` None the snapshot is always given, and with it every message kept; otherwise it may be left out:
-        optimism that `commit` checks. Of an instance that was never delivered before, it may be taken for granted
-        that its start is all there is.
+        With `known` None the snapshot is always given; otherwise it may be left out: optimism that `commit` checks.
+        With a snapshot comes every message kept. Of an instance that was never delivered before, the store may take
+        for granted that its start is all there is.
 
         A message is left out of the answer if it was consumed before (then whatever followed from it is durable), or
-        went with an instance that was purged or replaced. The answer may hold messages that were not asked about: the
-        start of an instance that has yet to begin. None comes twice in one answer.
+        went with an instance that was purged or replaced. One that comes too early, ahead of the start of its
+        instance or of a former line, may be held back and delivered again. The answer may hold a message that was not
+        asked about: the start of an instance that has yet to begin. None comes twice in one answer.
         """
         ...
 

@@ -366,7 +366,7 @@ def test_an_event_read_in_the_turn_it_came_with_is_neither_unread_nor_read(form:
     instance.advance([hub._due.pop()[2].event])
     fired = TimerFired(timestamp=EPOCH, timer_id=0, fire_at=EPOCH)
     turn = instance.advance([EventRaised(timestamp=EPOCH, name="n", input="1"), fired])
-    assert (turn.unread, turn.read, turn.output) == ((), [], "1")
+    assert (turn.unread, turn.read, turn.output) == ([], [], "1")
 
 
 def test_the_oldest_event_waited_for_is_read_first_and_code_runs_before_the_next(form: Any) -> None:

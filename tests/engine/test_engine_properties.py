@@ -233,7 +233,7 @@ def actions(played: Run) -> list[Any]:
 
 def outcome(played: Run) -> Any:
     last = played.turns[-1]
-    return (last.runtime_status, last.output, last.execution_id, played.session._current.execution.next_id)
+    return (last.runtime_status, last.output, last.execution_id, played.session._feeder.execution.next_id)
 
 
 choices = st.lists(st.integers(0, 30), min_size=1, max_size=40)
@@ -301,7 +301,7 @@ def test_replaying_a_finished_history_changes_nothing(made: Any, order: Any, nam
     fresh = played.replayed()
     assert fresh._broken is None
     assert fresh.runtime_status is played.session.runtime_status
-    assert not fresh._current.execution.pending
+    assert not fresh._feeder.execution.pending
     if played.is_over:
         assert fresh.is_finished
         turn = fresh.advance(clock(1000), [arrival.event for arrival in played.arrived])
@@ -358,7 +358,7 @@ def first_history(first: Run, number: int) -> list[HistoryEvent]:
 def test_evicting_at_any_point_schedules_nothing(made: Any, order: Any, names: Any) -> None:
     def evict(played: Run) -> None:
         doomed = played.replayed()
-        execution = doomed._current.execution
+        execution = doomed._feeder.execution
         before = (execution.next_id, list(execution.pending), doomed.runtime_status, execution.custom_status)
         doomed.close()
         assert (execution.next_id, list(execution.pending), doomed.runtime_status, execution.custom_status) == before

@@ -216,7 +216,7 @@ def test_news_that_come_with_the_rewind_are_not_lost(form: Any) -> None:
     hub.raise_event("n", "news")
     raised = hub._due.pop()[2].event
     turn = instance.advance([rewound, raised])
-    assert turn.unread == (raised,)
+    assert turn.unread == [raised]
     for item in turn.work:
         hub._work(item)
     hub.run()

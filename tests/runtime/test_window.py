@@ -205,3 +205,35 @@ async def test_a_call_whose_timeout_has_passed_gives_its_slot_back(
     release.set()
     assert cancelled == ["endless"]
     assert "activity 'stuck' of a does not end although its timeout has passed" in caplog.text
+
+
+async def test_work_handed_in_runs_while_the_worker_is_paused(gated: Any, eventually: Eventually) -> None:
+    worker = await gated.work(fetch_work=False, max_concurrent_activity_functions=1)
+    await gated.start("fan", "a", "2")
+    await eventually(lambda: gated.running == 1)
+    (item,) = await gated.store.receive_work(10)
+    await worker.pause()
+    performing = asyncio.ensure_future(worker.perform(item))
+    gated.gate.set()
+    async with asyncio.timeout(10):
+        assert await performing
+    worker.resume()
+    assert (await gated.end("a")).output == "[0,1]"
+
+
+async def test_whoever_hands_work_in_is_told_if_it_will_have_no_outcome(gated: Any, eventually: Eventually) -> None:
+    worker = await gated.work(fetch_work=False, max_concurrent_activity_functions=3)
+    await gated.start("fan", "a", "5")
+    await eventually(lambda: gated.running == 3)
+    items = await gated.store.receive_work(10)
+    performing = [asyncio.ensure_future(worker.perform(each)) for each in items]
+    await asyncio.sleep(0)
+    await gated.send("a", ExecutionTerminated(timestamp=gated.now()))
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*performing) == [False, False]
+    stray = WorkItem(instance_id="x", execution_id="x", task_id=0, name="step", orchestrator="o", tries=1)
+    last = asyncio.ensure_future(worker.perform(stray))
+    await eventually(lambda: gated.running > 0)
+    await worker.stop(0.01)
+    async with asyncio.timeout(10):
+        assert not await last

@@ -26,7 +26,6 @@ from durable_ext.storage.contract import (
     InstanceRecord,
     LoadedTurn,
     Snapshot,
-    StatusChange,
     StoreTraits,
     Version,
 )
@@ -103,7 +102,7 @@ class HostileOffers(Offers):
     def take_messages(self, host: MemoryStore, limit: int) -> list[StoredMessage]:
         if host.ready and self._chance.of(self._odds.split):
             limit = self._chance.up_to(len(host.ready))
-        taken = []
+        taken: list[StoredMessage] = []
         while host.ready and len(taken) < limit:
             each = host.ready.popleft()
             if each.is_gone or each.holder is not None or (each.is_kept and not self._odds.kept_again):
@@ -282,6 +281,11 @@ class HostileHub(MemoryHub):
         for _ in range(len(owed) if most is None else min(most, len(owed))):
             owed.popleft()()
 
+    @property
+    def owes(self) -> bool:
+        """Whether anything is left to be done."""
+        return any(self._debts.values())
+
     def pay_all(self) -> None:
         """Do all that any commit owes."""
         for instance_id in list(self._debts):
@@ -293,6 +297,8 @@ class HostileHub(MemoryHub):
         instance = self.instances.get(instance_id)
         if known is None and instance is not None and self._may_be_fresh(instance, deliveries):
             return self._as_fresh(instance, deliveries)
+        if instance is None:
+            deliveries = self._without_early(instance_id, deliveries)
         if known is not None and self.chance.of(self.odds.chatty):
             known = object()
         loaded = super().begin(instance_id, known, deliveries)
@@ -303,21 +309,30 @@ class HostileHub(MemoryHub):
             loaded = self._with_start(loaded)
         return loaded
 
+    def _without_early(self, instance_id: str, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Nothing comes before the start of its instance, though the start comes again and late."""
+        owned = self.belongings.get(instance_id, Belongings())
+        starts = {receipt for receipt, each in owned.messages.items() if _is_start(each)}
+        if not starts or not starts.isdisjoint(each.receipt for each in deliveries):
+            return deliveries
+        for each in deliveries:
+            if each.receipt in owned.messages:
+                self.offer_again(owned.messages[each.receipt], 1.0)
+        return ()
+
     def _may_be_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> bool:
         """Whether the start is delivered for the first time, and nothing was before it."""
         instance_id = instance.row.instance_id
         if instance_id not in self._firsts or not any(isinstance(each.event, ExecutionStarted) for each in deliveries):
             return False
-        first = self._firsts.pop(instance_id)  # once: after that it has been delivered before
-        owned = self.belongings.get(instance_id, Belongings())
-        was_delivered = any(each.tries > 1 for each in owned.messages.values())
-        return instance.version == first and not was_delivered and self.chance.of(self.odds.fresh)
+        is_first = all(each.tries == 1 for each in deliveries)
+        return is_first and self.chance.of(self.odds.fresh)
 
     def _as_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> LoadedTurn:
-        snapshot = Snapshot(
-            instance_id=instance.row.instance_id, version=instance.version, status=Status.Pending, history=[]
-        )
-        return LoadedTurn(snapshot=snapshot, deliveries=list(deliveries))
+        instance_id = instance.row.instance_id
+        first = self._firsts.pop(instance_id)  # once: after that it has been delivered before
+        snapshot = Snapshot(instance_id=instance_id, version=first, status=Status.Pending, history=[])
+        return LoadedTurn(snapshot=snapshot, deliveries=list({each.receipt: each for each in deliveries}.values()))
 
     def _with_start(self, loaded: LoadedTurn) -> LoadedTurn:
         if loaded.snapshot is None:
@@ -325,9 +340,7 @@ class HostileHub(MemoryHub):
         owned = self.belongings.get(loaded.snapshot.instance_id, Belongings())
         answered = {each.receipt for each in loaded.deliveries}
         starts = [
-            each.as_delivery()
-            for each in owned.messages.values()
-            if isinstance(each.message.event, ExecutionStarted) and each.receipt not in answered
+            each.as_delivery() for each in owned.messages.values() if _is_start(each) and each.receipt not in answered
         ]
         return LoadedTurn(snapshot=loaded.snapshot, deliveries=[*starts, *loaded.deliveries])
 
@@ -337,6 +350,10 @@ class HostileHub(MemoryHub):
         if self.find_work(item.receipt) is None and self.chance.of(self.odds.outcome_again):
             self.store_message(Message(instance_id=item.instance_id, event=outcome, execution_id=item.execution_id))
         super().complete_work(item, outcome)
+
+
+def _is_start(stored: StoredMessage) -> bool:
+    return isinstance(stored.message.event, ExecutionStarted)
 
 
 class HostileStore(MemoryStore):

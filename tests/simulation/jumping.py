@@ -23,7 +23,7 @@ class HangError(AssertionError):
     """The program does not come to an end."""
 
 
-class _Poll(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Poll(selectors.DefaultSelector):
     """Never sleeps."""
 
     loop: JumpingLoop
@@ -83,6 +83,7 @@ def run(main: Callable[[JumpingClock], Coroutine[Any, Any, T]], limit: float = 3
 
 
 def _end(loop: JumpingLoop) -> None:
+    loop.set_task_factory(_stillborn)
     # Some answer a cancellation with another wait; so it is said more than once.
     for _ in range(ROUNDS):
         left = asyncio.all_tasks(loop)
@@ -90,8 +91,16 @@ def _end(loop: JumpingLoop) -> None:
             break
         for each in left:
             each.cancel()
-        loop.run_until_complete(_a_few_steps())
+        loop.run_until_complete(asyncio.Task(_a_few_steps(), loop=loop))
     loop.close()
+
+
+def _stillborn(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Future[Any]:
+    """The task that something begins while it is ended."""
+    coroutine.close()
+    task = loop.create_future()
+    task.cancel()
+    return task
 
 
 async def _a_few_steps() -> None:

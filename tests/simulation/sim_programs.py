@@ -342,7 +342,9 @@ class _Author:
             case "tell":
                 return self.tell(depth)
             case "try":
-                failing = random.choice((self.call("fails"), self.call("fails", retries=True), self.stuck()))
+                failing: Call | Child = random.choice(
+                    (self.call("fails"), self.call("fails", retries=True), self.stuck())
+                )
                 if depth < 2 and random.random() < 0.3:
                     failing = Child(self.body([[*self.steps(1, 2), One(self.call("fails"))]]))
                 before = [One(self.single())] if random.random() < 0.5 else []

@@ -7,7 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,21 +41,27 @@ from durable_ext.storage.contract import InstanceRecord, StoreTraits
 from durable_ext.storage.memory import MemoryStore
 
 Status = OrchestrationRuntimeStatus
-LONG = 50.0
+LONG = 200.0
 """Seconds that a stuck activity takes: longer than any wait for it, and yet it frees its slot one day."""
+
+
+LATE = "late"
+
+CALM = Odds()
+EMBEDDED = StoreTraits()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """Under what conditions a program runs. `restarts`: workers that stop in order, and begin anew."""
 
-    odds: Odds = Odds()
+    odds: Odds = CALM
     workers: int = 1
     crashes: int = 0
     restarts: int = 0
     warm_instances: int = 100
     activities: int = 10
-    traits: StoreTraits = StoreTraits()
+    traits: StoreTraits = EMBEDDED
     make_hub: Callable[[JumpingClock, Chance, StoreTraits], HostileHub] = HostileHub
     make_worker: Callable[..., Worker] = Worker
 
@@ -108,8 +114,10 @@ class World:
         clients = [self._spawn(self._start(*each)) for each in self.program.starts]
         clients += [self._spawn(self._do(each)) for each in self.program.deeds]
         await asyncio.gather(*clients)
-        while live := self._live():
-            await self._until(live, lambda row: row.runtime_status.is_terminal)
+        while (live := self._live()) is not None or self.hub.owes:
+            if live is not None:
+                await self._until(live, lambda row: row.runtime_status.is_terminal)
+            await sleep(self.clock, 1.0)
         self._take_stock()
         return self.outcome
 
@@ -165,10 +173,11 @@ class World:
                     await sleep(self.clock, self.chance.seconds())
                     await operations.resume(instance_id)
             case "rewind":
-                while (await self._row(instance_id)).runtime_status is Status.Failed:
+                while (failed := await self._row(instance_id)).runtime_status is Status.Failed:
                     # What was under way at the failure may fail again after the rewind.
+                    await sleep(self.clock, 0.01)  # or both would be at the same time
                     await operations.rewind(instance_id)
-                    await self._until(instance_id, lambda row: row.runtime_status is not Status.Failed)
+                    await self._until(instance_id, lambda row: row.updated_at != failed.updated_at)
                     await self._until(instance_id, lambda row: row.runtime_status.is_terminal)
 
     async def _until(self, instance_id: str, holds: Callable[[InstanceRecord], bool], *, or_end: bool = False) -> None:
@@ -228,6 +237,7 @@ class World:
                 await sleep(self.clock, 1.5)
             if mode == "stuck":
                 await sleep(self.clock, LONG)
+                return LATE
             history = self._history(instance_id)
             failures = sum(isinstance(each, TaskFailed) and f": {key}" in each.reason for each in history)
             was_rewound = any(isinstance(each, ExecutionRewound) for each in history)
@@ -247,7 +257,7 @@ class World:
         for instance_id, instance in self.hub.instances.items():
             row = instance.row
             output = _json(row.output) if row.runtime_status is Status.Completed else row.output
-            outcomes = sorted(filter(None, map(_outcome, instance.history)))
+            outcomes = sorted(found for each in instance.history if (found := _outcome(each)) is not None)
             was_rewound = any(isinstance(each, ExecutionRewound) for each in instance.history)
             result = Result(row.runtime_status.value, output, _json(row.custom_status), tuple(outcomes), was_rewound)
             self.outcome.results[instance_id] = result
@@ -257,6 +267,8 @@ class World:
 
 def _outcome(event: HistoryEvent) -> tuple[Any, ...] | None:
     match event:
+        case TaskCompleted(result=result) if result == json.dumps(LATE):
+            return None  # whether the instance lives to see it is a matter of time
         case TaskCompleted(result=result) | SubOrchestrationInstanceCompleted(result=result):
             return (type(event).__name__, result)
         case TaskFailed(reason=reason) | SubOrchestrationInstanceFailed(reason=reason):
@@ -284,10 +296,8 @@ def _json(text: str | None) -> Any:
 @contextmanager
 def _too_late() -> Iterator[None]:
     """What is sent to an instance that has ended does not matter."""
-    try:
+    with suppress(InstanceStateError, InstanceNotFoundError):
         yield
-    except (InstanceStateError, InstanceNotFoundError):
-        pass
 
 
 @contextmanager
