@@ -27,20 +27,19 @@ import msgspec
 
 from durable_ext import ids
 from durable_ext.codec import Codec
-from durable_ext.engine.actions import CallSubOrchestrator
+from durable_ext.engine import ends
 from durable_ext.engine.builder import TurnBuilder
 from durable_ext.engine.execution import Continuation, Execution
 from durable_ext.engine.feeding import Feeder
 from durable_ext.engine.intake import Intake
 from durable_ext.engine.rewind import RewoundHistory, failed_tasks
 from durable_ext.engine.turn import EngineOptions, Turn
-from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
+from durable_ext.errors import NonDeterminismError
 from durable_ext.history import (
     EventRaised,
     ExecutionCompleted,
     ExecutionRewound,
     ExecutionStarted,
-    ExecutionTerminated,
     HistoryEvent,
     OrchestrationRuntimeStatus,
     OrchestratorCompleted,
@@ -48,8 +47,7 @@ from durable_ext.history import (
     ParentInstance,
     outcome_task_id,
 )
-from durable_ext.messages import Message, answer_to_parent
-from durable_ext.tracebacks import user_traceback
+from durable_ext.messages import answer_to_parent
 
 _S = OrchestrationRuntimeStatus
 
@@ -175,7 +173,7 @@ class OrchestrationSession:
         elif self._end is not None:
             self._rewind(feeder, turn)
         elif self._broken is not None:
-            self._end_broken(feeder, turn, self._broken)
+            self._finish(feeder, turn, ends.broken(feeder.execution, self._broken, turn.now))
         else:
             self._live(feeder, turn)
         self._intake.keep_rest(turn)
@@ -213,26 +211,29 @@ class OrchestrationSession:
             if continuation is None:
                 return
             if turn.idle_generations >= _MAX_IDLE_GENERATIONS:
-                self._fail(feeder, turn, _endless(turn.idle_generations + 1))
+                end = ends.endless(feeder.execution, turn.idle_generations + 1, turn.now)
+                self._finish(feeder, turn, end)
                 return
             feeder = self._next_generation(feeder, turn, continuation)
 
     def _finish_code(self, feeder: Feeder, turn: TurnBuilder) -> Continuation | None:
         """Record the end, if it came to one; return how the instance goes on as new, if it does."""
-        driver = feeder.driver
+        driver, execution = feeder.driver, feeder.execution
+        if turn.stop is None and not driver.done:
+            return None
+        if turn.stop is None and driver.error is None and execution.continuation is not None:
+            stop = turn.find_stop()
+            if stop is None:
+                return execution.continuation
+            turn.record_stop(stop)  # it beats a concurrent continue-as-new
         if turn.stop is not None:
-            self._terminate(feeder, turn, turn.stop)
-        elif not driver.done:
-            pass
+            turn.messages += ends.stops_of_children(execution, turn.stop)
+            end = ends.terminated(execution, turn.stop, turn.now)
         elif driver.error is not None:
-            self._fail(feeder, turn, driver.error)
-        elif feeder.execution.continuation is None:
-            self._complete(feeder, turn, driver.value)
-        elif (stop := turn.find_stop()) is not None:  # it beats a concurrent continue-as-new
-            turn.record_stop(stop)
-            self._terminate(feeder, turn, stop)
+            end = ends.failed(execution, driver.error, turn.now)
         else:
-            return feeder.execution.continuation
+            end = ends.completed(execution, driver.value, turn.now)
+        self._finish(feeder, turn, end)
         return None
 
     def _next_generation(self, feeder: Feeder, turn: TurnBuilder, continuation: Continuation) -> Feeder:
@@ -257,49 +258,11 @@ class OrchestrationSession:
         feeder.sandbox.run(feeder.feed_all, carried)
         return feeder
 
-    # --- ends -----------------------------------------------------------------------------------------
-
-    def _complete(self, feeder: Feeder, turn: TurnBuilder, value: Any) -> None:
-        try:
-            result = self._codec.encode(value)
-        except CodecError as error:
-            self._fail(feeder, turn, error)
-        else:
-            self._finish(feeder, turn, _S.Completed, result)
-
-    def _fail(self, feeder: Feeder, turn: TurnBuilder, error: BaseException) -> None:
-        name = feeder.execution.started.name
-        text = f"Orchestrator function '{name}' failed: {text_of(error) or type(error)}"
-        self._finish(feeder, turn, _S.Failed, text, describe(error, user_traceback(error)))
-
-    def _end_broken(self, feeder: Feeder, turn: TurnBuilder, error: NonDeterminismError) -> None:
-        self._finish(feeder, turn, _S.Failed, str(error), describe(error))
-
-    def _terminate(self, feeder: Feeder, turn: TurnBuilder, event: ExecutionTerminated) -> None:
-        if event.recurse:
-            for call in feeder.execution.open.values():
-                if isinstance(call.action, CallSubOrchestrator):
-                    turn.send(Message(instance_id=call.action.instance_id, event=event))
-        self._finish(feeder, turn, _S.Terminated, event.reason)
-
-    def _finish(
-        self,
-        feeder: Feeder,
-        turn: TurnBuilder,
-        status: OrchestrationRuntimeStatus,
-        result: str | None,
-        failure: FailureDetails | None = None,
-    ) -> None:
-        execution = feeder.execution
-        self._end = ExecutionCompleted(
-            timestamp=turn.now,
-            event_id=execution.next_id,
-            orchestration_status=status,
-            result=result,
-            failure_details=failure,
-        )
-        turn.records.append(self._end)
-        if (answer := answer_to_parent(execution.started, self._end, feeder.rewinds)) is not None:
+    def _finish(self, feeder: Feeder, turn: TurnBuilder, end: ExecutionCompleted) -> None:
+        """Record the end, and tell the parent."""
+        self._end = end
+        turn.records.append(end)
+        if (answer := answer_to_parent(feeder.execution.started, end, feeder.rewinds)) is not None:
             turn.send(answer)
 
     # --- rewind ---------------------------------------------------------------------------------------
@@ -322,7 +285,7 @@ class OrchestrationSession:
         failed.close()
         feeder = self._replay(failed.history.rewound(marker))
         if self._broken is not None:
-            self._end_broken(feeder, turn, self._broken)
+            self._finish(feeder, turn, ends.broken(feeder.execution, self._broken, turn.now))
             return
         execution = feeder.execution
         unanswered = execution.open.keys() - execution.pending.keys() - feeder.suspension.answered
@@ -368,10 +331,3 @@ class OrchestrationSession:
         """Unload: user code ends within a bound, `finally` blocks may run, and nothing is scheduled by them."""
         if self._feeder is not None:
             self._feeder.close()
-
-
-def _endless(generations: int) -> DurableError:
-    return DurableError(
-        f"continue_as_new was called {generations:,} times in a row without waiting for anything in between: "
-        f"an endless loop. Wait for a timer, an event or an activity before continuing."
-    )

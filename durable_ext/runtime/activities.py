@@ -151,11 +151,12 @@ class Activities:
 
     def run(self, item: WorkItem) -> None:
         """Run a call in a slot taken for it."""
+        known = self._calls.find(item.name)
         if self._divert(item):
             self._free_slot()
-        elif not self._calls.knows(item.name):
+        elif known is None:
             self._settled(item, self._calls.unknown(item))
-        elif self._calls.is_async(item.name):
+        elif known.is_async:
             self._run_on_loop(item)
         else:
             self._run_in_thread(item)

@@ -311,7 +311,7 @@ class Quarantine:
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
         async with self._one_alone, self._alone():
-            is_async = self._calls.knows(item.name) and self._calls.is_async(item.name)
+            is_async = self._calls.is_async(item.name)
             slot = self._register.enter(item, not is_async, times)
             try:
                 if is_async:

@@ -170,7 +170,7 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
-    if calls.knows(item.name) and calls.is_async(item.name):
+    if calls.is_async(item.name):
         event = await calls.run_async(item, UNRECORDED)
     else:
         event = await asyncio.to_thread(calls.run_sync, item)

@@ -122,6 +122,7 @@ class Register:
 
     def mark_turn(self, instance_id: str, name: str, alone: int = 0) -> None:
         """The event loop is about to run code of this turn."""
+        self.clear()
         self._write(0, RunningTurn(instance_id, name, alone))
 
     def mark_call(self, slot: int) -> None:
@@ -151,14 +152,14 @@ class Register:
             self._free.append(slot)
 
     def _write(self, slot: int, record: Suspect) -> None:
-        at = _HEAD_SIZE + slot * _SLOT
-        _LENGTH.pack_into(self._map, at, 0)
+        """Write a record into a slot that is free."""
         try:
             data = _encode(record)
         except ValueError:  # a lone surrogate in a name
             return
         size = len(data)
         if size <= _SLOT - _LENGTH.size:
+            at = _HEAD_SIZE + slot * _SLOT
             start = at + _LENGTH.size
             self._map[start : start + size] = data
             _LENGTH.pack_into(self._map, at, size)

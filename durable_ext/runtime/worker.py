@@ -275,7 +275,7 @@ class Worker:
         if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
-        self._deliver(LocalOutcome(item=item, event=outcome))
+        self._deliver(LocalOutcome.of(item, outcome))
         keeps_slot = self._traits.is_shared and not self._is_held
         if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
@@ -309,11 +309,11 @@ class Worker:
             raise
         self._stirs += 1
         if reason is None and not self._is_stopping and not self._errands.is_expected(item):
-            self._deliver(LocalOutcome(item=item, event=outcome))
+            self._deliver(LocalOutcome.of(item, outcome))
         elif reason is None:
             self._errands.complete(item, outcome)
         else:
-            self._deliver(LocalOutcome(item=item, event=outcome, dead_letter=_dead_letter(item, outcome, reason)))
+            self._deliver(LocalOutcome.of(item, outcome, _dead_letter(item, outcome, reason)))
 
     # --- turns ---------------------------------------------------------------------------------------
 

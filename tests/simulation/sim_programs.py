@@ -22,6 +22,8 @@ NEVER = timedelta(days=30)
 SOON = timedelta(seconds=2)
 RETRY = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3)
 SINK = "sink"
+LATE = "late"
+"""What a stuck activity returns in the end."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class One:
     what: Call | Child | Timer
 
     def run(self, context: Any, said: list[Any]) -> Run:
-        said.append((yield self.what.task(context)))
+        result = yield self.what.task(context)
+        if result == LATE:
+            raise TimeoutError  # where everything else stands still, the call may end before its timeout
+        said.append(result)
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class Try:
             for each in self.body:
                 yield from each.run(context, said)
         except CAUGHT as error:
-            said.append(type(error).__name__)
+            said.append("timeout" if isinstance(error, TimeoutError) else type(error).__name__)
             for each in self.handler:
                 yield from each.run(context, said)
 

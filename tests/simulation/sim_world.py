@@ -14,7 +14,7 @@ from typing import Any
 import jumping
 from hostile import Chance, HostileHub, HostileStore, Odds
 from jumping import JumpingClock
-from sim_programs import Do, Program
+from sim_programs import LATE, Do, Program
 
 from durable_ext.client.operations import InstanceOperations
 from durable_ext.clock import sleep
@@ -44,8 +44,6 @@ Status = OrchestrationRuntimeStatus
 LONG = 200.0
 """Seconds that a stuck activity takes: longer than any wait for it, and yet it frees its slot one day."""
 
-
-LATE = "late"
 
 CALM = Odds()
 EMBEDDED = StoreTraits()
