@@ -276,9 +276,10 @@ class Worker:
             self._errands.complete(item, outcome)
             return False
         self._deliver(LocalOutcome.of(item, outcome))
-        if self._traits.is_shared:
+        keeps_slot = self._traits.is_shared and not self._is_held
+        if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
-        return self._traits.is_shared
+        return keeps_slot
 
     # --- calls that are not run here -----------------------------------------------------------------
 

@@ -127,6 +127,12 @@ def chain(context: Any) -> Any:
     return (yield context.call_activity("double", first))
 
 
+def calls(context: Any) -> Any:
+    """Calls the activity that is its input, or the first of it with the second."""
+    name, value = context.get_input() if isinstance(context.get_input(), list) else (context.get_input(), None)
+    return (yield context.call_activity(name, value))
+
+
 def turn_exits(context: Any) -> Any:
     os._exit(7)
 
@@ -143,7 +149,7 @@ def waits(context: Any) -> Any:
     return (yield context.wait_for_external_event("go"))
 
 
-ORCHESTRATORS = [chain, turn_exits, turn_is_killed, turn_hangs, waits]
+ORCHESTRATORS = [chain, calls, turn_exits, turn_is_killed, turn_hangs, waits]
 
 
 def make_program() -> Program:
