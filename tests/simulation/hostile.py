@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ from durable_ext.storage.memory.records import Belongings, Instance, Stored, Sto
 from durable_ext.storage.memory.store import MemoryStore
 
 T = TypeVar("T")
+P = ParamSpec("P")
 Status = OrchestrationRuntimeStatus
 
 
@@ -404,47 +405,42 @@ class HostileStore(MemoryStore):
                 self.hub.offer_again(each, self._chance.seconds())
 
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
-        return await self._call(super().begin(instance_id, known, deliveries))
+        return await self._call(super().begin, instance_id, known, deliveries)
 
     async def commit(self, commit: Commit) -> Version:
-        return await self._call(super().commit(commit))
+        return await self._call(super().commit, commit)
 
     async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
-        await self._call(super().give_back(deliveries, delay))
+        await self._call(super().give_back, deliveries, delay)
 
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
-        await self._call(super().complete_work(item, outcome))
+        await self._call(super().complete_work, item, outcome)
 
     async def give_back_work(self, items: Sequence[WorkItem], delay: float = 0.0) -> None:
-        await self._call(super().give_back_work(items, delay))
+        await self._call(super().give_back_work, items, delay)
 
     async def sweep(self) -> None:
-        await self._call(super().sweep())
+        await self._call(super().sweep)
 
     # --- what may go wrong -------------------------------------------------------------------------------
 
-    async def _call(self, act: Awaitable[T]) -> T:
+    async def _call(self, act: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """One call: it takes effect between two moments at which anything may happen."""
-        await self._stumble(unless=act)
-        result = await act
+        await self._stumble()
+        result = await act(*args, **kwargs)
         await self._stumble()
         return result
 
-    async def _stumble(self, error: float | None = None, unless: object = None) -> None:
-        try:
+    async def _stumble(self, error: float | None = None) -> None:
+        await self._stop_if_dead()
+        if self._chance.of(self._odds.crash):
+            self.hub.on_crash(self)
             await self._stop_if_dead()
-            if self._chance.of(self._odds.crash):
-                self.hub.on_crash(self)
-                await self._stop_if_dead()
-            if self._chance.of(self._odds.pause):
-                await sleep(self.hub.clock, self._chance.seconds())
-                await self._stop_if_dead()
-            if self._chance.of(self._odds.error if error is None else error):
-                raise StoreError("by chance")
-        except BaseException:
-            if hasattr(unless, "close"):
-                unless.close()  # it was not to be
-            raise
+        if self._chance.of(self._odds.pause):
+            await sleep(self.hub.clock, self._chance.seconds())
+            await self._stop_if_dead()
+        if self._chance.of(self._odds.error if error is None else error):
+            raise StoreError("by chance")
 
     async def _stop_if_dead(self) -> None:
         if self.is_dead:

@@ -68,7 +68,7 @@ def _with_quirks(setting: Setting, random: Random) -> Setting:
 
 def check(seed: int, *, orderly: bool = False, **changes: Any) -> None:
     """Raise AssertionError unless the hostile run of a seed comes out as its calm run. `changes` are to the setting."""
-    program = make_program(seed)
+    program = make_program(seed, orderly=orderly)
     setting = replace((orderly_setting if orderly else hostile_setting)(seed), **changes)
     calm = simulate(program, Setting(), seed)
     try:
@@ -93,6 +93,7 @@ def _differences(program: Program, calm: Outcome, hostile: Outcome, *, orderly: 
         if expected is None or found is None:
             differences.append(f"{instance_id}: {found} instead of {expected}")
             continue
+        differences += _unread(program, instance_id, expected, found)
         expected, found = (_comparable(each, orderly=orderly) for each in (expected, found))
         differences += [
             f"{instance_id}: {each.name} is {getattr(found, each.name)} instead of {getattr(expected, each.name)}"
@@ -107,6 +108,17 @@ def _differences(program: Program, calm: Outcome, hostile: Outcome, *, orderly: 
     if children[0] != children[1]:
         differences.append(f"children: {children[1]} instead of {children[0]}")
     return differences
+
+
+def _unread(program: Program, instance_id: str, expected: Result, found: Result) -> list[str]:
+    """Whether other events were read than should have been, where all are."""
+    events = [
+        [each for each in _events(result.output) if (instance_id, each[0]) in program.all_read]
+        for result in (expected, found)
+    ]
+    if sorted(events[0]) != sorted(events[1]):
+        return [f"{instance_id}: read {sorted(events[1])} instead of {sorted(events[0])}"]
+    return []
 
 
 def _comparable(result: Result, *, orderly: bool) -> Result:
@@ -131,12 +143,13 @@ def events_read_twice(outcome: Outcome) -> list[str]:
     """Payloads that two waits of an instance got."""
     found = []
     for instance_id, result in outcome.results.items():
-        counts = Counter(_payloads(result.output))
-        found += [f"{instance_id}: {payload} was read {count} times" for payload, count in counts.items() if count > 1]
+        counts = Counter(_events(result.output))
+        found += [f"{instance_id}: {event} was read {count} times" for event, count in counts.items() if count > 1]
     return found
 
 
-def _payloads(said: Any) -> list[str]:
+def _events(said: Any) -> list[tuple[str, str]]:
+    """The names and payloads of the events that were read."""
     if isinstance(said, dict):
-        return [str(each) for each in said["payloads"]]
-    return [payload for each in said for payload in _payloads(each)] if isinstance(said, list) else []
+        return [(said["event"], str(each)) for each in said["payloads"]]
+    return [event for each in said for event in _events(each)] if isinstance(said, list) else []

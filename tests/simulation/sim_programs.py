@@ -203,7 +203,10 @@ class Body:
 
 @dataclass(frozen=True)
 class Do:
-    """Something that a client does, `at` seconds after the start or when `after` is the instance's status."""
+    """Something that a client does, `at` seconds after the start and once `after` is the instance's status.
+
+    "replace" starts `body` with the id of the instance, whatever runs, and sends it the events of `payload`.
+    """
 
     what: str
     instance_id: str
@@ -211,6 +214,7 @@ class Do:
     after: str | None = None
     name: str = ""
     payload: Any = None
+    body: Body | None = None
 
 
 @dataclass
@@ -221,6 +225,8 @@ class Program:
     bodies: list[Body] = field(default_factory=list)
     starts: list[tuple[float, str, Body]] = field(default_factory=list)
     deeds: list[Do] = field(default_factory=list)
+    all_read: set[tuple[str, str]] = field(default_factory=set)
+    """The instances, and the names of which they read every event: which ones does not depend on the order."""
 
     def orchestrators(self) -> dict[str, Callable[[Any], Any]]:
         """By name: one for each flavour."""
@@ -252,14 +258,14 @@ async def _awaiting(steps: Generator[Any, Any, Any]) -> Any:
 # --- making them up ----------------------------------------------------------------------------------
 
 
-def make_program(seed: int) -> Program:
-    """The program of this seed."""
-    return _Author(seed).write()
+def make_program(seed: int, *, orderly: bool = False) -> Program:
+    """The program of this seed. `orderly`: messages will be delivered in their order."""
+    return _Author(seed, orderly).write()
 
 
 class _Author:
-    def __init__(self, seed: int) -> None:
-        self.random = Random(f"program {seed}")
+    def __init__(self, seed: int, orderly: bool) -> None:
+        self.random, self.orderly = Random(f"program {seed}"), orderly
         self.program = Program(seed)
         self.told = 0
         self.keys = iter(range(10**6))
@@ -269,6 +275,8 @@ class _Author:
         random, program = self.random, self.program
         for number in range(random.choice((1, 1, 2))):
             self.instance(f"i{number}")
+        if random.random() < 0.15:
+            self.replaced("replaced")
         if self.told:
             sink = self.body([(Wait("told", self.told, random.random() < 0.5), NothingMore("told"))])
             program.starts.insert(0, (0.0, SINK, sink))
@@ -278,31 +286,55 @@ class _Author:
         random, program = self.random, self.program
         awaited = {name: random.choice((0, 0, 1, 2, 4)) for name in ("x", "y")}
         generations = [self.steps(random.randint(1, 4)) for _ in range(random.choice((1, 1, 1, 2, 3)))]
-        for name, count in awaited.items():
-            self.spread(generations, name, count)
         tail, deeds = self.tail(instance_id)
         generations[-1] += tail
+        is_rewound = any(each.what == "rewind" for each in deeds)
+        for name, count in awaited.items():
+            if is_rewound and self.orderly and random.random() < 0.7:
+                # They are there before the failure, and are kept through it.
+                generations[-1].insert(len(generations[-1]) - len(tail), One(Timer(2)))
+                generations[-1] += [Wait(name, count)] if count else []
+            else:
+                self.spread(generations, name, count, before=len(tail))
         begin = random.choice((0.0, 0.0, 2.0))
         program.starts.append((begin, instance_id, self.body(generations)))
         for name, count in awaited.items():
             extra = random.choice((0, 0, 1, 3)) if count else 0
+            if not extra:
+                program.all_read.add((instance_id, name))
             for number in range(count + extra):
                 # Those nobody reads come last, so that which are read does not depend on the order.
-                at = begin + (random.uniform(0, 8) if number < count else 9)
+                # Before a rewind the instance is over for a while, and takes no events.
+                latest = 0.5 if is_rewound and self.orderly else 8.0
+                at = begin + (random.uniform(0, latest) if number < count else latest + 1)
                 program.deeds.append(Do("raise", instance_id, at, None, name, f"{name}{next(self.payloads)}"))
         program.deeds += deeds
         if random.random() < 0.25:
             program.deeds.append(Do("suspend and resume", instance_id, begin + random.uniform(0, 6)))
 
-    def spread(self, generations: list[list[Step]], name: str, count: int) -> None:
-        """Put so many waits for a name somewhere."""
+    def replaced(self, instance_id: str) -> None:
+        """An instance that gives way to another, which must see nothing of what the first one had."""
+        random, deeds = self.random, self.program.deeds
+        first = [Wait("z", random.randint(0, 1)), Tell("status", "replace me"), One(Timer(1)), Wait("never", 1)]
+        self.program.starts.append((0.0, instance_id, self.body([first])))
+        for _ in range(random.randint(1, 4)):
+            deeds.append(Do("raise", instance_id, random.uniform(0, 2), None, "z", f"z{next(self.payloads)}"))
+        count = random.randint(1, 2)
+        second = self.body([[One(self.single()), Wait("z", count)]])
+        payloads = [f"z{next(self.payloads)}" for _ in range(count)]
+        deeds.append(Do("replace", instance_id, random.uniform(2.1, 4), "replace me", "z", payloads, second))
+        self.program.all_read.add((instance_id, "z"))
+
+    def spread(self, generations: list[list[Step]], name: str, count: int, before: int) -> None:
+        """Put so many waits for a name somewhere, `before` so many steps at the end of the last generation."""
         while count:
             some = self.random.randint(1, count)
             count -= some
             steps = self.random.choice(generations)
             timeout = self.random.choice((None, None, NEVER))
             wait = Wait(name, some, self.random.random() < 0.3, timeout)
-            steps.insert(self.random.randint(0, len(steps)), wait)
+            most = len(steps) - (before if steps is generations[-1] else 0)
+            steps.insert(self.random.randint(0, max(most, 0)), wait)
 
     def tail(self, instance_id: str) -> tuple[list[Step], list[Do]]:
         """How it ends, and what has to be done about it."""

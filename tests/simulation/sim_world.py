@@ -14,7 +14,7 @@ from typing import Any
 import jumping
 from hostile import Chance, HostileHub, HostileStore, Odds
 from jumping import JumpingClock
-from sim_programs import LATE, Do, Program
+from sim_programs import LATE, Body, Do, Program
 
 from durable_ext.client.operations import InstanceOperations
 from durable_ext.clock import sleep
@@ -22,6 +22,7 @@ from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.errors import InstanceNotFoundError, InstanceStateError
 from durable_ext.history import (
+    LIVE,
     EventRaised,
     ExecutionRewound,
     ExecutionStarted,
@@ -138,9 +139,13 @@ class World:
 
     # --- clients -----------------------------------------------------------------------------------------
 
-    async def _start(self, at: float, instance_id: str, body: Any) -> None:
+    async def _start(self, at: float, instance_id: str, body: Body) -> None:
         await sleep(self.clock, at)
-        execution_id = f"execution of {instance_id}"
+        await self._create(instance_id, body, f"execution of {instance_id}", frozenset())
+
+    async def _create(
+        self, instance_id: str, body: Body, execution_id: str, overridable: frozenset[OrchestrationRuntimeStatus]
+    ) -> None:
         start = ExecutionStarted(
             timestamp=self.clock.now(),
             name=body.flavour,
@@ -149,7 +154,7 @@ class World:
             start_id=execution_id,
             input=json.dumps([body.number, 0, []]),
         )
-        await self.client.create_instance(start, overridable=frozenset())
+        await self.client.create_instance(start, overridable=overridable)
 
     async def _do(self, deed: Do) -> None:
         instance_id, operations = deed.instance_id, self.operations
@@ -162,6 +167,11 @@ class World:
             case "raise":
                 with _too_late():
                     await operations.raise_event(instance_id, deed.name, json.dumps(deed.payload))
+            case "replace":
+                assert deed.body is not None
+                await self._create(instance_id, deed.body, f"second of {instance_id}", LIVE)
+                for payload in deed.payload:
+                    await operations.raise_event(instance_id, deed.name, json.dumps(payload))
             case "terminate":
                 await operations.terminate(instance_id, "enough", recursive=True)
             case "suspend and resume":
@@ -253,7 +263,8 @@ class World:
 
     def _take_stock(self) -> None:
         for instance_id, instance in self.hub.instances.items():
-            row = instance.row
+            row = self.hub.row(instance_id)
+            assert row is not None, f"{instance_id} has a history and no status row"
             output = _json(row.output) if row.runtime_status is Status.Completed else row.output
             outcomes = sorted(found for each in instance.history if (found := _outcome(each)) is not None)
             was_rewound = any(isinstance(each, ExecutionRewound) for each in instance.history)
