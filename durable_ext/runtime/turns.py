@@ -106,6 +106,8 @@ class Turns:
         now = self._clock.now()
         try:
             decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now))
+            if decision.turn is not None:
+                instance.memory.state = instance.memory.state.after(decision.turn)
         except OrchestratorProcessLostError as killed:
             instance.fault, instance.faults = killed, MAX_FAULTS
             decision = self._decide(instance, snapshot, news, now)
