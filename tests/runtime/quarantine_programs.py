@@ -128,7 +128,8 @@ def chain(context: Any) -> Any:
 
 
 def calls(context: Any) -> Any:
-    """Calls the activity that is its input, or the first of it with the second."""
+    """Calls, when it is told to, the activity that is its input, or the first of it with the second."""
+    yield context.wait_for_external_event("go")
     name, value = context.get_input() if isinstance(context.get_input(), list) else (context.get_input(), None)
     return (yield context.call_activity(name, value))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -21,6 +22,10 @@ from durable_ext.taskhub import TaskHub
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
 
 
+CALL = 0
+"""The number of the call that the orchestrator makes."""
+
+
 class Hub:
     """A hub in a file, and one host after another."""
 
@@ -33,11 +38,26 @@ class Hub:
         self.host = TaskHub(store, make_program().registry, quarantine_command=command)
         return self.host
 
-    async def start(self, name: str, instance_id: str, value: Any = None) -> str:
-        await self.host.client.start_new(name, instance_id, value)
+    async def begin(self, *instance_ids: str, value: Any) -> None:
+        """Have instances that are about to call something, and a host that is gone."""
+        async with self.host:
+            for each in instance_ids:
+                await self.host.client.start_new("calls", each, value)
+            for each in instance_ids:
+                while (await self.host.client.get_status(each)).runtime_status.value != "Running":
+                    await asyncio.sleep(0.005)
+        await self.next_host().open()
+        for each in instance_ids:
+            await self.host.client.raise_event(each, "go")
+
+    async def was_calling(self, instance_id: str, name: str) -> None:
+        """The host before died while this call of the instance ran."""
         record = await self.host.store.get_instance(instance_id)
         assert record is not None
-        return record.execution_id
+        item = WorkItem(
+            instance_id=instance_id, execution_id=record.execution_id, task_id=CALL, name=name, orchestrator="calls"
+        )
+        self.died_with(lambda register: register.enter(item, in_thread=True))
 
     def died_with(self, fill: Callable[[Register], Any]) -> None:
         """Some process before had this in hand when it died."""
@@ -55,23 +75,21 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     await found.host.stop(0)
 
 
-def first_call(instance_id: str, execution_id: str, name: str) -> WorkItem:
-    return WorkItem(instance_id=instance_id, execution_id=execution_id, task_id=0, name=name, orchestrator="calls")
-
-
 async def test_the_calls_in_hand_run_apart_and_their_outcomes_come_home(hub: Hub) -> None:
-    executions = {each: await hub.start("calls", each, "process_id") for each in ("suspect", "other")}
-    hub.died_with(lambda register: register.enter(first_call("suspect", executions["suspect"], "process_id"), True))
+    await hub.begin("suspect", "other", value="process_id")
+    await hub.was_calling("suspect", "process_id")
     await hub.host.start()
-    assert (await hub.end("suspect")).output == (await hub.end("other")).output, "one child ran both: of one function"
-    await hub.start("calls", "later", "process_id")
-    assert (await hub.end("later")).output != (await hub.end("suspect")).output, "it was innocent"
+    assert (await hub.end("suspect")).output != os.getpid()
+    assert (await hub.end("other")).output != os.getpid(), "it is of a function that is suspect"
+    await hub.host.client.start_new("calls", "later", "process_id")
+    await hub.host.client.raise_event("later", "go")
+    assert (await hub.end("later")).output == os.getpid(), "the function was innocent"
     assert await hub.host.client.get_dead_letters() == []
 
 
 async def test_a_call_that_kills_fails_its_task_and_leaves_a_dead_letter(hub: Hub) -> None:
-    execution = await hub.start("calls", "killer", "exit_7")
-    hub.died_with(lambda register: register.enter(first_call("killer", execution, "exit_7"), True))
+    await hub.begin("killer", value="exit_7")
+    await hub.was_calling("killer", "exit_7")
     await hub.host.start()
     ended = await hub.end("killer")
     assert ended.runtime_status.value == "Failed"
@@ -82,7 +100,7 @@ async def test_a_call_that_kills_fails_its_task_and_leaves_a_dead_letter(hub: Hu
 
 
 async def test_the_turn_in_hand_runs_apart_and_the_instance_goes_on_as_ever(hub: Hub) -> None:
-    await hub.start("chain", "suspect", 5)
+    await hub.host.client.start_new("chain", "suspect", 5)
     hub.died_with(lambda register: register.mark_turn("suspect", "chain"))
     await hub.host.start()
     assert (await hub.end("suspect")).output == 20
@@ -90,7 +108,7 @@ async def test_the_turn_in_hand_runs_apart_and_the_instance_goes_on_as_ever(hub:
 
 
 async def test_a_turn_that_kills_fails_its_instance_and_leaves_a_dead_letter(hub: Hub) -> None:
-    await hub.start("turn_is_killed", "killer")
+    await hub.host.client.start_new("turn_is_killed", "killer")
     hub.died_with(lambda register: register.mark_turn("killer", "turn_is_killed"))
     await hub.host.start()
     ended = await hub.end("killer")
@@ -98,14 +116,14 @@ async def test_a_turn_that_kills_fails_its_instance_and_leaves_a_dead_letter(hub
     assert "the turn of instance 'killer' killed its process twice: signal 9 (SIGKILL)" in str(ended.output)
     (letter,) = await hub.host.client.get_dead_letters()
     assert (letter.kind, letter.instance_id) == ("orchestrator", "killer")
-    await hub.start("turn_is_killed", "another")
+    await hub.host.client.start_new("turn_is_killed", "another")
     assert (await hub.end("another")).runtime_status.value == "Failed", "it was convicted, so this process lives"
 
 
 async def test_a_terminated_instance_ends_what_runs_apart_for_it(hub: Hub) -> None:
     marker = hub.folder / "marker"
-    execution = await hub.start("calls", "suspect", ["touch_and_hang", str(marker)])
-    hub.died_with(lambda register: register.enter(first_call("suspect", execution, "touch_and_hang"), True))
+    await hub.begin("suspect", value=["touch_and_hang", str(marker)])
+    await hub.was_calling("suspect", "touch_and_hang")
     await hub.host.start()
     child = int(await has_written(marker))
     await hub.host.client.terminate("suspect", "enough")
@@ -116,8 +134,8 @@ async def test_a_terminated_instance_ends_what_runs_apart_for_it(hub: Hub) -> No
 
 async def test_a_stop_ends_what_runs_apart_and_the_next_host_runs_it_again(hub: Hub) -> None:
     marker = hub.folder / "marker"
-    execution = await hub.start("calls", "suspect", ["touch_and_hang", str(marker)])
-    hub.died_with(lambda register: register.enter(first_call("suspect", execution, "touch_and_hang"), True))
+    await hub.begin("suspect", value=["touch_and_hang", str(marker)])
+    await hub.was_calling("suspect", "touch_and_hang")
     await hub.host.start()
     child = int(await has_written(marker))
     async with asyncio.timeout(10):
@@ -131,10 +149,10 @@ async def test_a_stop_ends_what_runs_apart_and_the_next_host_runs_it_again(hub: 
 
 
 async def test_an_app_in_memory_goes_on_after_a_suspect_has_run_alone(hub: Hub) -> None:
-    execution = await hub.start("calls", "suspect", "process_id")
+    await hub.begin("suspect", value="process_id")
     for number in range(10):
-        await hub.start("chain", f"other-{number}", 1)
-    hub.died_with(lambda register: register.enter(first_call("suspect", execution, "process_id"), True))
+        await hub.host.client.start_new("chain", f"other-{number}", 1)
+    await hub.was_calling("suspect", "process_id")
     hub.died_with(lambda register: register.mark_turn("other-3", "chain"))
     await hub.host.stop(0)
     async with hub.next_host(command=None):
