@@ -44,8 +44,8 @@ What an answer that never came means
     loses its version check, and then `begin` says what is committed.
 
 Who cleans up
-    The store removes what a commit consumed, the history a new generation replaces, what an ended instance still had
-    queued (work items, messages for later), and payloads kept elsewhere with the instance they belong to.
+    The store removes what a commit consumed or cancelled, the history a new generation replaces, and payloads kept
+    elsewhere with the instance they belong to.
 
 All methods are coroutines unless they say otherwise, and are called on the event loop that called `open`.
 """
@@ -164,7 +164,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     `consumed` messages go. `kept` ones stay with the instance.
     `completed` names the work items whose outcomes came to this turn without being stored first: they go.
     `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more: their work items
-    and messages need not come, and may. With a terminal status that holds for all of them.
+    and messages need not come, and may. With `cancels_all` that holds for every call and every message for later that
+    the instance had before this commit.
     """
 
     instance_id: str
@@ -180,6 +181,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     kept: Collection[Receipt] = ()
     completed: Collection[WorkReceipt] = ()
     cancelled: Collection[int] = ()
+    cancels_all: bool = False
     dead_letters: Sequence[DeadLetter] = ()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from durable_ext.history import ExecutionTerminated, OrchestrationRuntimeStatus
+from durable_ext.history import EventRaised, ExecutionTerminated, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
 
 S = OrchestrationRuntimeStatus
@@ -237,3 +238,39 @@ async def test_whoever_hands_work_in_is_told_if_it_will_have_no_outcome(gated: A
     await worker.stop(0.01)
     async with asyncio.timeout(10):
         assert not await last
+
+
+async def test_what_an_orchestrator_that_returned_left_behind_is_done_all_the_same(
+    gated: Any, eventually: Eventually
+) -> None:
+    @gated.orchestrator
+    def careless(context: Any) -> Any:
+        for number in range(3):
+            context.call_activity("step", number)
+        context.create_timer(gated.now() + timedelta(days=1))
+        return "done"
+
+    await gated.work(max_concurrent_activity_functions=1)
+    await gated.start("careless", "a")
+    assert (await gated.end("a")).output == '"done"'
+    gated.gate.set()
+    await eventually(lambda: gated.ran == 3)
+
+
+async def test_what_an_orchestrator_that_failed_left_behind_is_cancelled(gated: Any, eventually: Eventually) -> None:
+    @gated.orchestrator
+    def unlucky(context: Any) -> Any:
+        for number in range(3):
+            context.call_activity("step", number)
+        yield context.wait_for_external_event("go")
+        raise ValueError("no")
+
+    await gated.work(max_concurrent_activity_functions=1)
+    await gated.start("unlucky", "a")
+    await eventually(lambda: gated.running == 1)
+    await gated.send("a", EventRaised(timestamp=gated.now(), name="go"))
+    assert (await gated.end("a")).runtime_status is S.Failed
+    gated.gate.set()
+    await gated.start("one", "b")
+    assert (await gated.end("b")).output == "1"
+    assert gated.ran == 2

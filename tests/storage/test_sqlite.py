@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,21 @@ async def test_a_store_that_could_not_open_can_be_closed(path: Path) -> None:
         await create(store)
 
 
-async def test_nothing_is_acknowledged_once_the_file_is_gone(sqlite: SqliteStore, path: Path) -> None:
+async def until_it_is_noticed(sqlite: SqliteStore) -> None:
+    """The writer looks for its file several times a second."""
+    for number in count():
+        await create(sqlite, f"after {number}")
+
+
+async def test_a_file_that_is_gone_is_noticed_and_nothing_is_acknowledged_from_then_on(
+    sqlite: SqliteStore, path: Path
+) -> None:
     await create(sqlite, "before")
     delete(path)
     with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
-        await create(sqlite, "after")
+        await soon(until_it_is_noticed(sqlite))
+    with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
+        await create(sqlite, "later")
     with pytest.raises(StoreError, match="unable to open"):
         await sqlite.get_instance("before")
     assert not exists(path), "and nobody makes a new one"
@@ -118,10 +129,10 @@ async def test_nothing_is_acknowledged_once_the_file_is_gone(sqlite: SqliteStore
         await sqlite.close()
 
 
-async def test_nothing_is_acknowledged_once_the_file_is_another(sqlite: SqliteStore, path: Path) -> None:
+async def test_a_file_that_was_replaced_is_noticed(sqlite: SqliteStore, path: Path) -> None:
     put_another_file_there(path)
     with pytest.raises(StoreError, match="deleted or replaced"):
-        await create(sqlite, "after")
+        await soon(until_it_is_noticed(sqlite))
     with pytest.raises(StoreError, match="deleted or replaced"):
         await sqlite.close()
 

@@ -236,15 +236,15 @@ class Writer:
 
     def _check_file(self) -> None:
         """SQLite writes on in a file that was deleted: what is acknowledged then is gone with this process."""
-        # Not each time: looking gives up the interpreter lock, and beside a busy event loop that costs more than a look.
+        # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
         if (now := monotonic()) < self._look_again_at:
             return
-        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
         if self._find_file() != self._file:
             raise StoreError(
                 f"{self._name} was deleted or replaced while this process had it open; nothing is stored any more. "
                 f"Stop this process before you put a file there."
             )
+        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
 
     def _find_file(self) -> tuple[int, int] | None:
         if self._name == MEMORY:
