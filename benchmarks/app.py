@@ -55,6 +55,20 @@ def collect_events(context: df.DurableOrchestrationContext) -> Generator[Any, An
 
 
 @app.orchestration_trigger(context_name="context")
+def read_backlog(context: df.DurableOrchestrationContext) -> Generator[Any, Any, int | None]:
+    left, total = context.get_input()
+    if total == 0:
+        yield context.wait_for_external_event("go")
+    item = yield context.wait_for_external_event("item")
+    doubled: int = yield context.call_activity("double", item)
+    total += doubled
+    if left == 1:
+        return int(total)
+    context.continue_as_new([left - 1, total])
+    return None
+
+
+@app.orchestration_trigger(context_name="context")
 async def sleep(context: df.DurableOrchestrationContext) -> list[str]:
     due = context.current_utc_datetime.timestamp() + context.get_input()
     await asyncio.sleep(context.get_input())

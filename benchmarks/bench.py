@@ -1,4 +1,4 @@
-"""What every workload needs: an engine on a fresh store, and a form for results."""
+"""What every workload needs: a task hub on a fresh store, and a form for results."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ from typing import Any
 import msgspec
 
 from benchmarks.app import app
-from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
-from durable_ext.engine.turn import EngineOptions
 from durable_ext.functions.lowering import lower
 from durable_ext.registry import Registry
-from durable_ext.runtime.worker import Worker
-from durable_ext.settings import Settings
-from durable_ext.storage.contract import Store
 from durable_ext.storage.opening import open_store
+from durable_ext.taskhub import TaskHub
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -36,42 +31,33 @@ class Result(msgspec.Struct, kw_only=True):
     setting: dict[str, Any]
 
 
-class Engine(msgspec.Struct):
-    """A running engine and the client that talks to it, in this process."""
+class Bench(msgspec.Struct):
+    """A running task hub in this process, and what is written on its figures."""
 
-    store: Store
-    client: OrchestrationClient
+    hub: TaskHub
     registry: Registry
     setting: dict[str, Any]
 
     def result(self, workload: str, metric: str, value: float, unit: str, n: int, **setting: Any) -> Result:
-        """A figure measured on this engine."""
+        """A figure measured on this hub."""
         return Result(
             workload=workload, metric=metric, value=round(value, 3), unit=unit, n=n, setting={**self.setting, **setting}
         )
 
 
 @contextlib.asynccontextmanager
-async def engine(store: str, *, warm_instances: int = 1_000) -> AsyncIterator[Engine]:
-    """An engine on a new, empty store: "sqlite" (a file, power-loss durable) or "memory"."""
+async def running(store: str, *, warm_instances: int = 1_000) -> AsyncIterator[Bench]:
+    """A hub on a new, empty store: "sqlite" (a file, power-loss durable) or "memory" (dictionaries)."""
     with tempfile.TemporaryDirectory(prefix="durable-bench-") as folder:
-        url = f"sqlite:///{Path(folder) / 'bench.db'}" if store == "sqlite" else "sqlite:///:memory:"
-        opened = open_store(url)
-        await opened.open()
+        url = f"sqlite:///{Path(folder) / 'bench.db'}" if store == "sqlite" else "memory://"
         registry = lower(app).registry
-        worker = Worker(opened, registry, Settings(), JsonCodec(), EngineOptions(), warm_instances=warm_instances)
-        await worker.start()
         setting = {
             "store": store,
             "synchronous": "full" if store == "sqlite" else "none",
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         }
-        try:
-            client = OrchestrationClient(opened, codec=JsonCodec(), hub_name="Benchmarks")
-            yield Engine(opened, client, registry, setting)
-        finally:
-            await worker.stop(5.0)
-            await opened.close()
+        async with TaskHub(open_store(url), registry, warm_instances=warm_instances) as hub:
+            yield Bench(hub, registry, setting)
 
 
 def check(found: object, expected: object) -> None:

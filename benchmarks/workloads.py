@@ -1,4 +1,4 @@
-"""The workloads. Each runs on an engine of its own, checks every output, and gives its figures.
+"""The workloads. Each runs on a task hub of its own, checks every output, and gives its figures.
 
 The clock starts at the first `start_new`. Times are wall-clock on whatever machine this is: compare ratios.
 """
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.bench import Engine, Result, check, engine, percentile
+from benchmarks.bench import Bench, Result, check, percentile, running
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions
@@ -23,11 +23,11 @@ from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode
 _TIMEOUT = 120.0
 
 
-async def _run(bench: Engine, name: str, payload: object, expected: object) -> float:
+async def _run(bench: Bench, name: str, payload: object, expected: object) -> float:
     """Start one instance, wait for it, check its output; return the seconds this took."""
     began = perf_counter()
-    instance_id = await bench.client.start_new(name, client_input=payload)
-    status = await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+    instance_id = await bench.hub.client.start_new(name, client_input=payload)
+    status = await bench.hub.client.wait_for_completion(instance_id, _TIMEOUT)
     took = perf_counter() - began
     check(status.output, expected)
     return took
@@ -36,7 +36,7 @@ async def _run(bench: Engine, name: str, payload: object, expected: object) -> f
 async def chain(store: str, *, steps: int) -> AsyncIterator[Result]:
     """One instance, sequential activities."""
     for activity, kind in (("double", "async"), ("double_sync", "sync")):
-        async with engine(store) as bench:
+        async with running(store) as bench:
             await _run(bench, "chain", [activity, 3], 6)
             took = await _run(bench, "chain", [activity, steps], steps * (steps - 1))
             yield bench.result(f"chain{steps}", "activities", steps / took, "1/s", steps, activities=kind)
@@ -45,7 +45,7 @@ async def chain(store: str, *, steps: int) -> AsyncIterator[Result]:
 async def fan(store: str, *, width: int) -> AsyncIterator[Result]:
     """One instance, parallel activities."""
     for activity, kind in (("double", "async"), ("double_sync", "sync")):
-        async with engine(store) as bench:
+        async with running(store) as bench:
             await _run(bench, "fan_out", [activity, 3], 6)
             took = await _run(bench, "fan_out", [activity, width], width * (width - 1))
             yield bench.result(f"fan{width}", "activities", width / took, "1/s", width, activities=kind)
@@ -54,7 +54,7 @@ async def fan(store: str, *, width: int) -> AsyncIterator[Result]:
 async def many(store: str, *, instances: int) -> AsyncIterator[Result]:
     """Instances of three activities each, started together."""
     for activity, kind in (("double", "async"), ("double_sync", "sync")):
-        async with engine(store) as bench:
+        async with running(store) as bench:
             await _run(bench, "chain", [activity, 3], 6)
             began = perf_counter()
             await asyncio.gather(*(_run(bench, "chain", [activity, 3], 6) for _ in range(instances)))
@@ -64,7 +64,7 @@ async def many(store: str, *, instances: int) -> AsyncIterator[Result]:
 
 async def latency(store: str, *, samples: int) -> AsyncIterator[Result]:
     """From start to completed of a one-activity instance, one after the other."""
-    async with engine(store) as bench:
+    async with running(store) as bench:
         await _run(bench, "chain", ["double", 3], 6)
         took = [1000 * await _run(bench, "chain", ["double", 1], 0) for _ in range(samples)]
         for percent in (50, 99):
@@ -73,21 +73,52 @@ async def latency(store: str, *, samples: int) -> AsyncIterator[Result]:
 
 async def events(store: str, *, count: int) -> AsyncIterator[Result]:
     """Events one by one to a waiting instance."""
-    async with engine(store) as bench:
+    async with running(store) as bench:
         await _run(bench, "chain", ["double", 3], 6)
         began = perf_counter()
-        instance_id = await bench.client.start_new("collect_events", client_input=count)
+        instance_id = await bench.hub.client.start_new("collect_events", client_input=count)
         for _ in range(count):
-            await bench.client.raise_event(instance_id, "tick", 1)
-        status = await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+            await bench.hub.client.raise_event(instance_id, "tick", 1)
+        status = await bench.hub.client.wait_for_completion(instance_id, _TIMEOUT)
         took = perf_counter() - began
         check(status.output, count)
         yield bench.result(f"events{count}", "events", count / took, "1/s", count)
 
 
+async def backlog(store: str, *, count: int) -> AsyncIterator[Result]:
+    """Queued events, read one a generation with an activity in each; the clock starts when all of them are queued."""
+    async with running(store) as bench:
+        await _run(bench, "chain", ["double", 3], 6)
+        instance_id = await bench.hub.client.start_new("read_backlog", client_input=[count, 0])
+        for first in range(0, count, 100):
+            raised = (bench.hub.client.raise_event(instance_id, "item", 1) for _ in range(min(100, count - first)))
+            await asyncio.gather(*raised)
+        written, began = _bytes_written(), perf_counter()
+        await bench.hub.client.raise_event(instance_id, "go")
+        status = await bench.hub.client.wait_for_completion(instance_id, 10 * _TIMEOUT)
+        took, written = perf_counter() - began, _bytes_written() - written
+        check(status.output, 2 * count)
+        yield bench.result(f"backlog{count}", "events", count / took, "1/s", count)
+        if store == "sqlite":
+            yield bench.result(f"backlog{count}", "written", written / count, "bytes/event", count)
+
+
+def _bytes_written() -> int:
+    """What this process has handed to write(2) and its like so far: SQLite's log and the checkpoints of it."""
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["wchar"])
+
+
+async def backlogs(store: str, *, counts: tuple[int, ...]) -> AsyncIterator[Result]:
+    """Backlogs of several lengths: if the figures do not depend on the length, the cost of reading is linear."""
+    for count in counts:
+        async for result in backlog(store, count=count):
+            yield result
+
+
 async def idle(store: str, *, instances: int) -> AsyncIterator[Result]:
     """Resident memory per instance that waits for an event and has been unloaded."""
-    async with engine(store, warm_instances=0) as bench:
+    async with running(store, warm_instances=0) as bench:
         # The same work once before, so that pools, caches and the allocator have their size already.
         await _wait_then_finish(bench, instances // 10)
         before = _resident_bytes()
@@ -97,33 +128,33 @@ async def idle(store: str, *, instances: int) -> AsyncIterator[Result]:
         yield bench.result(f"idle{instances}", "resident", grown / instances, "bytes/instance", instances)
 
 
-async def _wait_then_finish(bench: Engine, instances: int) -> None:
+async def _wait_then_finish(bench: Bench, instances: int) -> None:
     await _finish(bench, await _start_waiting(bench, instances))
 
 
-async def _start_waiting(bench: Engine, instances: int) -> list[str]:
+async def _start_waiting(bench: Bench, instances: int) -> list[str]:
     ids: list[str] = []
     for _ in range(instances // 100):
-        ids += await asyncio.gather(*(bench.client.start_new("collect_events", client_input=1) for _ in range(100)))
+        ids += await asyncio.gather(*(bench.hub.client.start_new("collect_events", client_input=1) for _ in range(100)))
     for instance_id in ids:
         await _begun(bench, instance_id)
     return ids
 
 
-async def _begun(bench: Engine, instance_id: str) -> None:
-    with bench.store.watch(instance_id) as watch:
+async def _begun(bench: Bench, instance_id: str) -> None:
+    with bench.hub.store.watch(instance_id) as watch:
         while True:
-            status = await bench.client.get_status(instance_id)
+            status = await bench.hub.client.get_status(instance_id)
             if status.runtime_status is not OrchestrationRuntimeStatus.Pending:
                 return
             await watch.changed(1.0)
 
 
-async def _finish(bench: Engine, ids: list[str]) -> None:
+async def _finish(bench: Bench, ids: list[str]) -> None:
     for instance_id in ids:
-        await bench.client.raise_event(instance_id, "tick", 7)
+        await bench.hub.client.raise_event(instance_id, "tick", 7)
     for instance_id in ids:
-        check((await bench.client.wait_for_completion(instance_id, _TIMEOUT)).output, 7)
+        check((await bench.hub.client.wait_for_completion(instance_id, _TIMEOUT)).output, 7)
 
 
 def _resident_bytes() -> int:
@@ -134,11 +165,13 @@ def _resident_bytes() -> int:
 
 async def timers(store: str, *, instances: int, seconds: float) -> AsyncIterator[Result]:
     """Instances that sleep: how late they wake, and when all are done."""
-    async with engine(store) as bench:
+    async with running(store) as bench:
         await _run(bench, "chain", ["double", 3], 6)
         began = perf_counter()
-        ids = await asyncio.gather(*(bench.client.start_new("sleep", client_input=seconds) for _ in range(instances)))
-        done = await asyncio.gather(*(bench.client.wait_for_completion(each, _TIMEOUT) for each in ids))
+        ids = await asyncio.gather(
+            *(bench.hub.client.start_new("sleep", client_input=seconds) for _ in range(instances))
+        )
+        done = await asyncio.gather(*(bench.hub.client.wait_for_completion(each, _TIMEOUT) for each in ids))
         took = perf_counter() - began
         late = [1000 * (float(woke) - float(due)) for due, woke in (each.output for each in done)]
         check(min(late) >= 0, True)
@@ -149,15 +182,15 @@ async def timers(store: str, *, instances: int, seconds: float) -> AsyncIterator
 
 async def replay(store: str, *, rounds: int = 15) -> AsyncIterator[Result]:
     """A cold replay: the stored history decoded and fed to a new session; and the same with the store's read."""
-    async with engine(store) as bench:
+    async with running(store) as bench:
         for name, kind in (("chain", "generator"), ("chain_async", "coroutine")):
             orchestrator = bench.registry.orchestrators.get(name)
             for size in (100, 1_000, 10_000):
                 steps = size // 4 - 1
-                instance_id = await bench.client.start_new(name, client_input=["double", steps])
-                status = await bench.client.wait_for_completion(instance_id, _TIMEOUT)
+                instance_id = await bench.hub.client.start_new(name, client_input=["double", steps])
+                status = await bench.hub.client.wait_for_completion(instance_id, _TIMEOUT)
                 check(status.output, steps * (steps - 1))
-                stored = encode_events(await bench.client.get_history(instance_id))
+                stored = encode_events(await bench.hub.client.get_history(instance_id))
                 count = len(decode_events(stored))
                 alone, whole = float("inf"), float("inf")
                 for _ in range(rounds):
@@ -165,7 +198,7 @@ async def replay(store: str, *, rounds: int = 15) -> AsyncIterator[Result]:
                     _replay(orchestrator.function, decode_events(stored))
                     alone = min(alone, perf_counter() - began)
                     began = perf_counter()
-                    snapshot = (await bench.store.begin(instance_id, None, ())).snapshot
+                    snapshot = (await bench.hub.store.begin(instance_id, None, ())).snapshot
                     assert snapshot is not None
                     _replay(orchestrator.function, snapshot.history)
                     whole = min(whole, perf_counter() - began)
@@ -215,6 +248,7 @@ WORKLOADS: dict[str, Callable[[str], AsyncIterator[Result]]] = {
     "many1000x3": partial(many, instances=1_000),
     "latency200": partial(latency, samples=200),
     "events200": partial(events, count=200),
+    "backlog": partial(backlogs, counts=(1_000, 4_000, 10_000)),
     "idle10000": partial(idle, instances=10_000),
     "timers1000": partial(timers, instances=1_000, seconds=2.0),
     "replay": replay,

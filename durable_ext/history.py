@@ -28,14 +28,14 @@ class OrchestrationRuntimeStatus(enum.Enum):
     Pending = "Pending"
     Suspended = "Suspended"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the instance has ended; only restart, rewind (if Failed) and purge still apply."""
-        return self in TERMINAL
+    is_terminal: bool
+    """Whether the instance has ended; only restart, rewind (if Failed) and purge still apply."""
 
 
 _S = OrchestrationRuntimeStatus
 TERMINAL = frozenset({_S.Completed, _S.Failed, _S.Terminated, _S.Canceled})
+for _each in OrchestrationRuntimeStatus:
+    _each.is_terminal = _each in TERMINAL  # asked several times a turn, and the hash of an enum's member is slow
 LIVE = frozenset(OrchestrationRuntimeStatus) - TERMINAL
 
 NO_TAGS: Mapping[str, str] = {}

@@ -112,9 +112,9 @@ def _refuse() -> NoReturn:
 # --- records that are their own table ----------------------------------------------------------------
 
 
-def key(rule: Rule, default: Any = None, *, default_factory: Callable[[], Any] | None = None, also: str = "") -> Any:
-    """A field of a settings record that is read from the key of its name, or of its older name `also`."""
-    metadata = {"rule": rule, "also": also}
+def key(rule: Rule, default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
+    """A field of a settings record, read from the key of its name."""
+    metadata = {"rule": rule}
     if default_factory is not None:
         return dataclasses.field(default_factory=default_factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -125,32 +125,45 @@ def section(record: Callable[[], Any]) -> Any:
     return dataclasses.field(default_factory=record, metadata={"section": record})
 
 
-def key_name(attribute: str) -> str:
-    """The host.json spelling of an attribute."""
-    first, *rest = attribute.split("_")
-    return first + "".join(map(str.capitalize, rest))
-
-
-def paths(record: type, prefix: str = "") -> Iterator[str]:
-    """Every key a record and its sections are read from, dotted."""
+def rules_of(record: type, prefix: str = "") -> dict[str, Rule]:
+    """The rule of every key that a record and its sections are read from, by dotted key."""
+    rules: dict[str, Rule] = {}
     for each in dataclasses.fields(record):
-        name = prefix + key_name(each.name)
+        path = prefix + _key_name(each.name)
         if "section" in each.metadata:
-            yield from paths(each.metadata["section"], f"{name}.")
+            rules.update(rules_of(each.metadata["section"], f"{path}."))
         elif "rule" in each.metadata:
-            yield name
-            if each.metadata["also"]:
-                yield prefix + each.metadata["also"]
+            rules[path] = each.metadata["rule"]
+    return rules
 
 
 R = TypeVar("R")
 
 
-class Reader:
-    """Reads one object of a settings file. `root` is where it sits in `source`.
+def build(record: type[R], values: Mapping[str, Any], prefix: str = "") -> R:
+    """The record with these values, by dotted key; the other fields have their defaults."""
+    found: dict[str, Any] = {}
+    for each in dataclasses.fields(record):  # type: ignore[arg-type]  # every record here is a dataclass
+        path = prefix + _key_name(each.name)
+        if "section" in each.metadata:
+            found[each.name] = build(each.metadata["section"], values, f"{path}.")
+        elif path in values:
+            found[each.name] = values[path]
+    return record(**found)
 
-    `defaults` replace those of the records, by key. `unused` are keys that are taken, checked and have no effect;
-    those met are collected in `ignored`. `renamed` says where keys of old releases belong now.
+
+def _key_name(attribute: str) -> str:
+    first, *rest = attribute.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+class SettingsReader:
+    """Checks one object of a settings file. `root` is where it sits in `source`.
+
+    `rules` has every key there is, dotted. `renamed` says where keys of old releases belong now.
     """
 
     def __init__(
@@ -159,52 +172,32 @@ class Reader:
         root: str,
         environ: Mapping[str, str],
         *,
-        defaults: Mapping[str, Any],
-        unused: Mapping[str, Rule],
+        rules: Mapping[str, Rule],
         renamed: Mapping[str, str],
     ) -> None:
-        self.ignored: list[str] = []
         self._source, self._root, self._environ = source, root, environ
-        self._defaults, self._unused, self._renamed = defaults, unused, renamed
-        self._known: list[str] = []
+        self._rules, self._renamed = rules, renamed
+        # "notifications.eventGrid.topicEndpoint" makes "notifications" and "notifications.eventGrid" sections.
+        parents = [path.split(".")[:-1] for path in rules]
+        self._sections = sorted({".".join(each[:depth]) for each in parents for depth in range(1, len(each) + 1)})
 
-    def read(self, record: type[R], given: Any) -> R:
-        """The record in `given`, each key checked. Raises `ConfigurationError`."""
-        self._known = [*paths(record), *self._unused]
-        return self._section(record, given, "")
+    def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What is given, by dotted key; null is as good as absent. Raises `ConfigurationError`."""
+        return dict(self._values(given, ""))
 
-    def _section(self, record: type[R], given: Any, prefix: str) -> R:
-        left = dict(self._object(given, prefix))
-        values: dict[str, Any] = {}
-        for each in dataclasses.fields(record):  # type: ignore[arg-type]  # every record here is a dataclass
-            name = key_name(each.name)
-            if "section" in each.metadata:
-                found = left.pop(name, None)
-                values[each.name] = self._section(
-                    each.metadata["section"], {} if found is None else found, f"{prefix}{name}."
-                )
-            elif "rule" in each.metadata:
-                spelled = self._spelling(name, each.metadata["also"], left, prefix)
-                if (found := left.pop(spelled, None)) is not None:
-                    values[each.name] = self._value(each.metadata["rule"], found, prefix + spelled)
-                elif prefix + name in self._defaults:
-                    values[each.name] = self._defaults[prefix + name]
-        self._leftover(left, prefix)
-        return record(**values)
-
-    def _object(self, given: Any, prefix: str) -> dict[str, Any]:
+    def _values(self, given: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if not isinstance(given, dict):
             raise self.wrong(prefix.rstrip("."), given, "be an object: { ... }", "Put its keys between braces.")
-        return given
-
-    def _spelling(self, name: str, also: str, given: Mapping[str, Any], prefix: str) -> str:
-        if not also or also not in given:
-            return name
-        if name in given:
-            raise self.wrong(
-                prefix + also, given[also], f"not be given beside {name}", "Remove it: it is the old name."
-            )
-        return also
+        for name, value in given.items():
+            path = prefix + name
+            if "." in name or (path not in self._rules and path not in self._sections):
+                raise self.wrong(path, value, "not be there: there is no such key", self._advice(path))
+            if value is None:
+                continue
+            if path in self._sections:
+                yield from self._values(value, f"{path}.")
+            else:
+                yield path, self._value(self._rules[path], value, path)
 
     def _value(self, rule: Rule, found: Any, path: str) -> Any:
         value = self._resolved(found, path) if isinstance(found, str) else found
@@ -223,25 +216,10 @@ class Reader:
 
         return re.sub(r"%([^%]+)%", setting, value)
 
-    def _leftover(self, left: Mapping[str, Any], prefix: str) -> None:
-        for name, value in left.items():
-            path = prefix + name
-            holds_unused = any(each.startswith(f"{path}.") for each in self._unused)
-            if path in self._unused and value is not None:
-                self._value(self._unused[path], value, path)
-                self.ignored.append(path)
-            elif holds_unused and value is not None:
-                self._leftover(self._object(value, path), f"{path}.")
-            elif path in self._unused or holds_unused:
-                continue  # null is as good as absent
-            else:
-                raise self.wrong(path, value, "not be there: there is no such key", self._advice(path))
-
     def _advice(self, path: str) -> str:
         if path in self._renamed:
             return f"It is now called {self._root}.{self._renamed[path]}."
-        sections = (each.rpartition(".")[0] for each in self._known)
-        by_last = {each.rpartition(".")[2].casefold(): each for each in (*sections, *self._known) if each}
+        by_last = {each.rpartition(".")[2].casefold(): each for each in (*self._sections, *self._rules)}
         last = path.rpartition(".")[2].casefold()
         if moved := by_last.get(last):
             return f"It belongs at {self._root}.{moved}."

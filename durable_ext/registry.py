@@ -53,8 +53,8 @@ class FunctionTable(Generic[F]):
             taken = self._by_name.setdefault(name.casefold(), function)
             if taken is not function:
                 raise ConfigurationError(
-                    f"two {self.kind} functions are called '{name}': {_where(taken)} and {_where(function)}. "
-                    f"Rename one, or give it another name with @app.function_name."
+                    f"two {self.kind} functions are called '{name}': {where(taken.function)} and "
+                    f"{where(function.function)}. Rename one, or give it another name with @app.function_name."
                 )
 
     def get(self, name: str) -> F:
@@ -86,9 +86,9 @@ class Registry:
     activities: FunctionTable[Activity] = field(default_factory=lambda: FunctionTable("activity"))
 
 
-def _where(function: Orchestrator | Activity) -> str:
-    written = inspect.unwrap(function.function)
+def where(function: Callable[..., Any]) -> str:
+    """The function's name and place, for error messages."""
+    written = inspect.unwrap(function)
+    name = getattr(written, "__qualname__", repr(written))
     code = getattr(written, "__code__", None)
-    if code is None:
-        return repr(written)
-    return f"{written.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+    return f"'{name}' ({code.co_filename}:{code.co_firstlineno})" if code is not None else f"'{name}'"

@@ -1,8 +1,11 @@
 """The settings: what host.json says under `extensions.durableTask`, and the route prefix.
 
 Each record below is its own table: attribute, rule, default. The key is the attribute in camelCase, so
-`storage_provider.partition_count` is read from `storageProvider.partitionCount`. Text may hold `%NAME%`, which
-stands for the app setting of that name.
+`storage_provider.path` is read from `storageProvider.path`. Text may hold `%NAME%`, which stands for the app setting
+of that name.
+
+Every documented key is a field that something reads, or a row of `WITHOUT_EFFECT`: then it is checked, and listed
+when the app starts. To build a setting is to move its row to a field.
 """
 
 # ruff: noqa: RUF009 - key() and section() make fields, they are no shared default values
@@ -20,8 +23,9 @@ from typing import Any
 
 from durable_ext.errors import ConfigurationError
 from durable_ext.host_json import (
-    Reader,
     Rule,
+    SettingsReader,
+    build,
     duration,
     flag,
     key,
@@ -29,6 +33,7 @@ from durable_ext.host_json import (
     matching,
     one_of,
     read_document,
+    rules_of,
     section,
     text,
     whole,
@@ -45,46 +50,24 @@ def _per_core() -> int:
 class StorageProviderSettings:
     """Where state lives. `type` is None if host.json leaves it to the place the app runs in.
 
-    `path` and `synchronous` are for SQLite, all others for Azure Storage.
+    `path` and `synchronous` are for SQLite.
     """
 
     type: str | None = key(one_of("AzureStorage", "sqlite"))
     path: str | None = key(text())
     synchronous: str = key(one_of("full", "normal"), "full")
 
-    connection_name: str = key(text(), "AzureWebJobsStorage", also="connectionStringName")
-    tracking_store_connection_name: str | None = key(text(), also="trackingStoreConnectionStringName")
-    tracking_store_name_prefix: str = key(text(), "DurableTask")
-    partition_count: int = key(whole(1, 16), 4)
-    control_queue_batch_size: int = key(whole(1, 32), 32)
-    control_queue_buffer_threshold: int = key(whole(1, 1000), 256)
-    control_queue_visibility_timeout: timedelta = key(duration(_minutes, 60 * _minutes), 5 * _minutes)
-    work_item_queue_visibility_timeout: timedelta = key(duration(), 5 * _minutes)
-    max_queue_polling_interval: timedelta = key(duration(), timedelta(seconds=30))
-    fetch_large_messages_automatically: bool = key(flag(), True)
-    queue_client_message_encoding: str = key(one_of("UTF8", "Base64"), "UTF8")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HttpSettings:
-    """How the HTTP surface answers and how `call_http` polls."""
+    """How the HTTP surface answers."""
 
-    default_async_request_sleep_time_milliseconds: int = key(whole(1), 30_000)
     use_forwarded_host: bool = key(flag(), False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TracingSettings:
-    """What goes into logs and traces."""
-
-    trace_inputs_and_outputs: bool = key(flag(), False)
-    trace_replay_events: bool = key(flag(), False)
-    distributed_tracing_enabled: bool = key(flag(), False)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything host.json says to this package. `ignored` names the keys given that have no effect here."""
+    """Everything host.json says to this package. `ignored` names the keys given that have no effect."""
 
     hub_name: str = key(
         matching(
@@ -95,32 +78,57 @@ class Settings:
         "TestHubName",
     )
     default_version: str | None = key(text())
-    version_match_strategy: str = key(one_of("None", "Strict", "CurrentOrOlder"), "CurrentOrOlder")
-    version_failure_strategy: str = key(one_of("Reject", "Fail"), "Reject")
 
     max_concurrent_activity_functions: int = key(whole(1), default_factory=_per_core)
     max_concurrent_orchestrator_functions: int = key(whole(1), default_factory=_per_core)
-    max_concurrent_entity_functions: int = key(whole(1), default_factory=_per_core)
-    max_entity_operation_batch_size: int = key(whole(1), 5000)
     max_orchestration_actions: int = key(whole(1), 100_000)
-    extended_sessions_enabled: bool = key(flag(), False)
     extended_session_idle_timeout_in_seconds: int = key(whole(1), 30)
-
     overridable_existing_instance_states: str = key(one_of("NonRunningStates", "AnyState"), "NonRunningStates")
-    entity_message_reorder_window_in_minutes: int = key(whole(0), 30)
-    rollback_entity_operations_on_exceptions: bool = key(flag(), True)
-    throw_status_exceptions_on_raise_event: bool | None = key(flag())
     store_inputs_in_orchestration_history: bool = key(flag(), False)
 
     storage_provider: StorageProviderSettings = section(StorageProviderSettings)
     http_settings: HttpSettings = section(HttpSettings)
-    tracing: TracingSettings = section(TracingSettings)
 
     route_prefix: str = "api"
     ignored: tuple[str, ...] = ()
 
 
-_WITHOUT_MEANING: dict[str, Rule] = {
+WITHOUT_EFFECT: dict[str, Rule] = {
+    # Not in this release: versions of orchestrators, entities, tracing, polling by `call_http`.
+    "versionMatchStrategy": one_of("None", "Strict", "CurrentOrOlder"),
+    "versionFailureStrategy": one_of("Reject", "Fail"),
+    "maxConcurrentEntityFunctions": whole(1),
+    "maxEntityOperationBatchSize": whole(1),
+    "entityMessageReorderWindowInMinutes": whole(0),
+    "rollbackEntityOperationsOnExceptions": flag(),
+    "tracing.traceInputsAndOutputs": flag(),
+    "tracing.traceReplayEvents": flag(),
+    "tracing.distributedTracingEnabled": flag(),
+    "tracing.distributedTracingProtocol": one_of("HttpCorrelationProtocol", "W3CTraceContext"),
+    "tracing.version": one_of("None", "V1", "V2"),
+    "tracing.allowVerboseLinuxTelemetry": flag(),
+    "httpSettings.defaultAsyncRequestSleepTimeMilliseconds": whole(1),
+    # About Azure Storage, which is not in this release either.
+    "storageProvider.connectionName": text(),
+    "storageProvider.connectionStringName": text(),
+    "storageProvider.trackingStoreConnectionName": text(),
+    "storageProvider.trackingStoreConnectionStringName": text(),
+    "storageProvider.trackingStoreNamePrefix": text(),
+    "storageProvider.partitionCount": whole(1, 16),
+    "storageProvider.controlQueueBatchSize": whole(1, 32),
+    "storageProvider.controlQueueBufferThreshold": whole(1, 1000),
+    "storageProvider.controlQueueVisibilityTimeout": duration(_minutes, 60 * _minutes),
+    "storageProvider.workItemQueueVisibilityTimeout": duration(),
+    "storageProvider.maxQueuePollingInterval": duration(),
+    "storageProvider.fetchLargeMessagesAutomatically": flag(),
+    "storageProvider.queueClientMessageEncoding": one_of("UTF8", "Base64"),
+    "storageProvider.useLegacyPartitionManagement": flag(),
+    "storageProvider.useTablePartitionManagement": flag(),
+    "storageProvider.allowReplayingTerminalInstances": flag(),
+    # About what this package does not have, or always does: keeping instances in memory between turns, and saying
+    # that an event was raised for an instance that does not live.
+    "extendedSessionsEnabled": flag(),
+    "throwStatusExceptionsOnRaiseEvent": flag(),
     "localRpcEndpointEnabled": flag(),
     "useAppLease": flag(),
     "appLeaseOptions.renewInterval": duration(),
@@ -129,12 +137,6 @@ _WITHOUT_MEANING: dict[str, Rule] = {
     "useGracefulShutdown": flag(),
     "maxGrpcMessageSizeInBytes": whole(1),
     "grpcHttpClientTimeout": duration(),
-    "storageProvider.useLegacyPartitionManagement": flag(),
-    "storageProvider.useTablePartitionManagement": flag(),
-    "storageProvider.allowReplayingTerminalInstances": flag(),
-    "tracing.allowVerboseLinuxTelemetry": flag(),
-    "tracing.distributedTracingProtocol": one_of("HttpCorrelationProtocol", "W3CTraceContext"),
-    "tracing.version": one_of("None", "V1", "V2"),
     "notifications.eventGrid.topicEndpoint": text(),
     "notifications.eventGrid.keySettingName": text(),
     "notifications.eventGrid.publishRetryCount": whole(0),
@@ -142,14 +144,11 @@ _WITHOUT_MEANING: dict[str, Rule] = {
     "notifications.eventGrid.publishRetryHttpStatus": list_of(whole(400, 599)),
     "notifications.eventGrid.publishEventTypes": list_of(one_of("Started", "Completed", "Failed", "Terminated")),
 }
-"""Documented keys that are about something this package does not have. Checked, and then without effect."""
+"""Documented keys that nothing here reads. Checked all the same, so that a mistake shows today rather than later."""
 
 _ON_CONSUMPTION = {
     "maxConcurrentActivityFunctions": 10,
     "maxConcurrentOrchestratorFunctions": 5,
-    "maxConcurrentEntityFunctions": 10,
-    "maxEntityOperationBatchSize": 50,
-    "storageProvider.controlQueueBufferThreshold": 32,
 }
 """Defaults of the Consumption plan, whose workers are small."""
 
@@ -159,7 +158,7 @@ _RENAMED = {
 }
 """Names of Durable Functions 1.x."""
 
-_SQLITE_KEYS = ("path", "synchronous")
+_SQLITE_KEYS = ("storageProvider.path", "storageProvider.synchronous")
 
 
 def load_settings(app_dir: Path, environ: Mapping[str, str]) -> Settings:
@@ -179,19 +178,22 @@ def parse_settings(document: Mapping[str, Any], environ: Mapping[str, str], *, s
     _refuse_misplaced(extensions, source, expected="extensions.durableTask", prefix="extensions.")
     given = _object(extensions, "durableTask", "extensions.durableTask", source)
 
-    defaults: dict[str, Any] = dict(_ON_CONSUMPTION) if environ.get("WEBSITE_SKU") == "Dynamic" else {}
-    if given.get("hubName") is None:
-        defaults["hubName"] = _default_hub_name(environ, source)
-    reader = Reader(
-        source, "extensions.durableTask", environ, defaults=defaults, unused=_WITHOUT_MEANING, renamed=_RENAMED
+    reader = SettingsReader(
+        source, "extensions.durableTask", environ, rules={**rules_of(Settings), **WITHOUT_EFFECT}, renamed=_RENAMED
     )
-    settings = reader.read(Settings, given)
-    ignored = [*reader.ignored, *_foreign_storage_keys(settings, given.get("storageProvider") or {}, reader)]
+    values = reader.read(given)
+    _refuse_settings_of_sqlite(values, reader)
+    settings = build(Settings, {**_defaults(environ), **values})
     return dataclasses.replace(
         settings,
+        hub_name=values.get("hubName") or _default_hub_name(environ, source),
         route_prefix=_route_prefix(_object(extensions, "http", "extensions.http", source), source),
-        ignored=tuple(sorted(ignored)),
+        ignored=tuple(sorted(WITHOUT_EFFECT.keys() & values.keys())),
     )
+
+
+def _defaults(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    return _ON_CONSUMPTION if environ.get("WEBSITE_SKU") == "Dynamic" else {}
 
 
 def _object(parent: Mapping[str, Any], name: str, path: str, source: str) -> dict[str, Any]:
@@ -235,22 +237,13 @@ def _default_hub_name(environ: Mapping[str, str], source: str) -> str:
     return f"{name}Hub" if len(name) < 3 else name[:45]
 
 
-def _foreign_storage_keys(settings: Settings, given: Mapping[str, Any], reader: Reader) -> list[str]:
-    """Keys that are about another storage than the one chosen: harmless for SQLite, a mistake for Azure."""
-    chosen = settings.storage_provider.type
-    present = [name for name, value in given.items() if value is not None and name != "type"]
-    if chosen == "sqlite":
-        unused = {each.rpartition(".")[2] for each in reader.ignored}
-        return [f"storageProvider.{name}" for name in present if name not in _SQLITE_KEYS and name not in unused]
-    for name in present:
-        if chosen == "AzureStorage" and name in _SQLITE_KEYS:
+def _refuse_settings_of_sqlite(values: Mapping[str, Any], reader: SettingsReader) -> None:
+    """A path beside AzureStorage is a mistake: state would not be where it says."""
+    for name in _SQLITE_KEYS:
+        if values.get("storageProvider.type") == "AzureStorage" and name in values:
             raise reader.wrong(
-                f"storageProvider.{name}",
-                given[name],
-                "not be there: it is for SQLite",
-                'Remove it, or write "type": "sqlite".',
+                name, values[name], "not be there: it is for SQLite", 'Remove it, or write "type": "sqlite".'
             )
-    return []
 
 
 def _route_prefix(http: Mapping[str, Any], source: str) -> str:

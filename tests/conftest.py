@@ -114,7 +114,7 @@ class Stage:
 async def store() -> AsyncIterator[Store]:
     opened = open_store("sqlite:///:memory:")
     await opened.open()
-    await opened.host("the tests")
+    await opened.host("the tests", lambda: None)
     yield opened
     await opened.close()
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 
 from durable_ext.cli import options, printing
-from durable_ext.cli.hub import Hub, Status
-from durable_ext.cli.target import open_hub
+from durable_ext.cli.commands import TargetOptions, on_target
+from durable_ext.cli.target import Request, Status, Target
 from durable_ext.errors import DurableError
 from durable_ext.history import OrchestrationRuntimeStatus
 from durable_ext.storage.contract import InstanceQuery
-
-HERE = Path()
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at an instance that is waited for."""
@@ -37,230 +33,162 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__.rstrip("_"), rich_help_panel="Instances")(command)
 
 
-def start(
+@on_target
+async def start(
+    chosen: TargetOptions,
     name: Annotated[str, typer.Argument(help="The orchestrator's name.", show_default=False)],
-    input_: Annotated[str | None, typer.Option("--input", help="Its input, as JSON.", show_default=False)] = None,
+    input_: Annotated[
+        Any,
+        typer.Option(
+            "--input", help="Its input, as JSON.", parser=options.json_value, metavar="JSON", show_default=False
+        ),
+    ] = None,
     instance_id: Annotated[
         str | None, typer.Option("--id", help="The new instance's id; a random one if left out.", show_default=False)
     ] = None,
     version: Annotated[str | None, typer.Option("--version", help="The version to run.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it has ended; fails if it does.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.", min=0)] = 300,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
 ) -> None:
     """Start an orchestration."""
-    value = options.json_value(input_, "--input")
-
-    async def command(hub: Hub) -> None:
-        started = await hub.start(name, instance_id, value, version)
+    async with chosen.target() as target:
+        started = await target.start(name, instance_id, input_, version)
         if not wait:
-            _say(as_json, {"id": started}, started)
+            chosen.say({"id": started}, started)
             return
-        ended = await _wait(hub, started, timeout)
-        if as_json:
-            printing.print_json(ended)
-        else:
-            printing.print_status(ended)
-        if ended["runtimeStatus"] != OrchestrationRuntimeStatus.Completed.name:
-            raise InstanceFailedError(f"instance '{started}' is {ended['runtimeStatus']}")
-
-    _run(app, url, storage, command)
+        ended = await _wait(target, started, timeout)
+    _show_status(chosen, ended)
+    if ended["runtimeStatus"] != OrchestrationRuntimeStatus.Completed.name:
+        raise InstanceFailedError(f"instance '{started}' is {ended['runtimeStatus']}")
 
 
-def status(
-    instance_id: options.InstanceId,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def status(chosen: TargetOptions, instance_id: options.InstanceId) -> None:
     """Show how an instance is doing."""
-
-    async def command(hub: Hub) -> None:
-        found = await hub.status(instance_id)
-        if as_json:
-            printing.print_json(found)
-        else:
-            printing.print_status(found)
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        _show_status(chosen, await target.status(instance_id))
 
 
-def history(
-    instance_id: options.InstanceId,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def history(chosen: TargetOptions, instance_id: options.InstanceId) -> None:
     """Show everything that happened to an instance."""
-
-    async def command(hub: Hub) -> None:
-        events = await hub.history(instance_id)
-        if as_json:
-            printing.print_json(printing.history_json(events))
-        else:
-            printing.out().print(printing.history_table(instance_id, events))
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        events = await target.history(instance_id)
+    if chosen.as_json:
+        printing.print_json(printing.history_json(events))
+    else:
+        printing.out().print(printing.history_table(instance_id, events))
 
 
-def deadletters(
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def deadletters(chosen: TargetOptions) -> None:
     """Show what could not be processed, and why. The instances it was for have failed."""
-
-    async def command(hub: Hub) -> None:
-        letters = await hub.dead_letters()
-        if as_json:
-            printing.print_json(msgspec.to_builtins(letters))
-        elif letters:
-            printing.print_dead_letters(letters)
-        else:
-            printing.out().print("no dead letters")
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        letters = await target.dead_letters()
+    if chosen.as_json:
+        printing.print_json(msgspec.to_builtins(letters))
+    elif letters:
+        printing.print_dead_letters(letters)
+    else:
+        printing.out().print("no dead letters")
 
 
-def list_(
-    statuses: options.StatusNames = None,
+@on_target
+async def list_(
+    chosen: TargetOptions,
+    statuses: options.Statuses = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only ids that begin so.", show_default=False)] = None,
     name: Annotated[str | None, typer.Option("--name", help="Only of this orchestrator.", show_default=False)] = None,
     created_from: options.CreatedFrom = None,
     created_to: options.CreatedTo = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most this many.", min=1)] = 100,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
 ) -> None:
     """List instances."""
     query = InstanceQuery(
         statuses=options.status_values(statuses),
         instance_id_prefix=prefix,
         name=name,
-        created_from=options.time_value(created_from, "--created-from"),
-        created_to=options.time_value(created_to, "--created-to"),
+        created_from=created_from,
+        created_to=created_to,
         page_size=min(limit + 1, 1000),
     )
-
-    async def command(hub: Hub) -> None:
-        found = await _take(hub.instances(query), limit + 1)
-        shown = found[:limit]
-        if as_json:
-            printing.print_json(shown)
-        elif shown:
-            printing.print_instances(shown)
-        else:
-            printing.err().print(f"no instances match at {hub.where}", markup=False)
-        if len(found) > limit:
-            printing.err().print(f"only the first {limit} are shown; see more with --limit", markup=False)
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        found = await _take(target.instances(query), limit + 1)
+    shown = found[:limit]
+    if chosen.as_json:
+        printing.print_json(shown)
+    elif shown:
+        printing.print_instances(shown)
+    else:
+        printing.err().print(f"no instances match at {target.where}", markup=False)
+    if len(found) > limit:
+        printing.err().print(f"only the first {limit} are shown; see more with --limit", markup=False)
 
 
-def raise_(
+@on_target
+async def raise_(
+    chosen: TargetOptions,
     instance_id: options.InstanceId,
     event_name: Annotated[str, typer.Argument(help="The event's name.", show_default=False)],
-    data: Annotated[str | None, typer.Option("--data", help="What it carries, as JSON.", show_default=False)] = None,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
+    data: Annotated[
+        Any,
+        typer.Option(
+            "--data", help="What it carries, as JSON.", parser=options.json_value, metavar="JSON", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Send an event to an instance."""
-    value = options.json_value(data, "--data")
-
-    async def command(hub: Hub) -> None:
-        await hub.raise_event(instance_id, event_name, value)
-        _say(as_json, {"id": instance_id, "event": event_name}, f"sent {event_name} to {instance_id}")
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        await target.raise_event(instance_id, event_name, data)
+    chosen.say({"id": instance_id, "event": event_name}, f"sent {event_name} to {instance_id}")
 
 
-def terminate(
-    instance_id: options.InstanceId,
-    reason: options.Reason = None,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def terminate(chosen: TargetOptions, instance_id: options.InstanceId, reason: options.Reason = None) -> None:
     """Stop an instance for good."""
-    _steer("terminate", instance_id, reason, app, url, storage, as_json)
+    await _ask(chosen, "terminate", instance_id, reason)
 
 
-def suspend(
-    instance_id: options.InstanceId,
-    reason: options.Reason = None,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def suspend(chosen: TargetOptions, instance_id: options.InstanceId, reason: options.Reason = None) -> None:
     """Pause an instance."""
-    _steer("suspend", instance_id, reason, app, url, storage, as_json)
+    await _ask(chosen, "suspend", instance_id, reason)
 
 
-def resume(
-    instance_id: options.InstanceId,
-    reason: options.Reason = None,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def resume(chosen: TargetOptions, instance_id: options.InstanceId, reason: options.Reason = None) -> None:
     """Let a paused instance go on."""
-    _steer("resume", instance_id, reason, app, url, storage, as_json)
+    await _ask(chosen, "resume", instance_id, reason)
 
 
-def rewind(
-    instance_id: options.InstanceId,
-    reason: options.Reason = None,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
-) -> None:
+@on_target
+async def rewind(chosen: TargetOptions, instance_id: options.InstanceId, reason: options.Reason = None) -> None:
     """Run what failed in a failed instance again."""
-    _steer("rewind", instance_id, reason, app, url, storage, as_json)
+    await _ask(chosen, "rewind", instance_id, reason)
 
 
-def restart(
+@on_target
+async def restart(
+    chosen: TargetOptions,
     instance_id: options.InstanceId,
     same_id: Annotated[bool, typer.Option("--same-id", help="Replace the instance, which must have ended.")] = False,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
 ) -> None:
     """Start the same orchestration with the same input again."""
-
-    async def command(hub: Hub) -> None:
-        started = await hub.restart(instance_id, with_new_id=not same_id)
-        _say(as_json, {"id": started}, started)
-
-    _run(app, url, storage, command)
+    async with chosen.target() as target:
+        started = await target.restart(instance_id, with_new_id=not same_id)
+    chosen.say({"id": started}, started)
 
 
-def purge(
+@on_target
+async def purge(
+    chosen: TargetOptions,
     instance_id: Annotated[
         str | None, typer.Argument(help="One instance; or select many with options.", show_default=False)
     ] = None,
-    statuses: options.StatusNames = None,
+    statuses: options.Statuses = None,
     created_from: options.CreatedFrom = None,
     created_to: options.CreatedTo = None,
     everything: Annotated[bool, typer.Option("--all", help="Every instance that has ended.")] = False,
-    app: options.App = HERE,
-    url: options.Url = None,
-    storage: options.Storage = None,
-    as_json: options.Json = False,
 ) -> None:
     """Remove instances that have ended, with their history. Live ones are never touched."""
     selected = bool(statuses or created_from or created_to)
@@ -270,47 +198,37 @@ def purge(
         )
     query = InstanceQuery(
         statuses=options.status_values(statuses),
-        created_from=options.time_value(created_from, "--created-from") or datetime(2000, 1, 1, tzinfo=UTC),
-        created_to=options.time_value(created_to, "--created-to"),
+        created_from=created_from or datetime(2000, 1, 1, tzinfo=UTC),
+        created_to=created_to,
     )
-
-    async def command(hub: Hub) -> None:
+    async with chosen.target() as target:
         with printing.err().status("removing instances that have ended …"):
-            removed = await (hub.purge(instance_id) if instance_id is not None else hub.purge_matching(query))
-        _say(as_json, {"instancesDeleted": removed}, f"removed {removed}")
-
-    _run(app, url, storage, command)
+            removed = await (target.purge(instance_id) if instance_id is not None else target.purge_matching(query))
+    chosen.say({"instancesDeleted": removed}, f"removed {removed}")
 
 
 # --- what they share ---------------------------------------------------------------------------------
 
 
-def _run(app: Path, url: str | None, storage: str | None, command: Callable[[Hub], Awaitable[None]]) -> None:
-    app_dir = app.absolute()
-
-    async def main() -> None:
-        async with open_hub(app_dir, url, storage) as hub:
-            await command(hub)
-
-    asyncio.run(main())
+async def _ask(chosen: TargetOptions, request: Request, instance_id: str, reason: str | None) -> None:
+    async with chosen.target() as target:
+        await target.ask(request, instance_id, reason)
+    chosen.say({"id": instance_id, "request": request}, f"asked {instance_id} to {request}")
 
 
-def _steer(
-    verb: str, instance_id: str, reason: str | None, app: Path, url: str | None, storage: str | None, as_json: bool
-) -> None:
-    async def command(hub: Hub) -> None:
-        await hub.steer(verb, instance_id, reason)
-        _say(as_json, {"id": instance_id, "request": verb}, f"asked {instance_id} to {verb}")
-
-    _run(app, url, storage, command)
+def _show_status(chosen: TargetOptions, found: Status) -> None:
+    if chosen.as_json:
+        printing.print_json(found)
+    else:
+        printing.print_status(found)
 
 
-async def _wait(hub: Hub, instance_id: str, timeout: float) -> Status:
+async def _wait(target: Target, instance_id: str, timeout: float) -> Status:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     with printing.err().status(f"{instance_id} …") as progress:
         while True:
-            found = await hub.wait(instance_id, _LOOK_AGAIN)
+            found = await target.wait(instance_id, _LOOK_AGAIN)
             name = found["runtimeStatus"]
             if OrchestrationRuntimeStatus(name).is_terminal:
                 return found
@@ -329,11 +247,3 @@ async def _take(instances: AsyncIterator[Status], limit: int) -> list[Status]:
             if len(taken) == limit:
                 break
     return taken
-
-
-def _say(as_json: bool, value: Any, text: str) -> None:
-    if as_json:
-        printing.print_json(value)
-    else:
-        console: Console = printing.out()
-        console.print(text, markup=False, soft_wrap=True)

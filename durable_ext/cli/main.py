@@ -14,6 +14,7 @@ from durable_ext.cli.scaffold import create_app
 from durable_ext.errors import DurableError
 from durable_ext.host.loader import AppLoadError
 from durable_ext.host.run import run as run_host
+from durable_ext.taskhub import GRACE
 
 HERE = Path()
 
@@ -35,13 +36,16 @@ def run(
     ] = None,
     storage: options.Storage = None,
     bind: Annotated[str, typer.Option("--bind", help="The address to listen on. There are no keys!")] = "127.0.0.1",
+    grace: Annotated[
+        float, typer.Option("--grace", help="Seconds that running functions get when the host stops.", min=0)
+    ] = GRACE,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log everything.")] = False,
 ) -> None:
     """Run the Function App in this directory until Ctrl-C.
 
     State lives in .durable/ in the app's directory unless --storage says otherwise.
     """
-    raise typer.Exit(run_host(app_dir, port=port, storage=storage, bind=bind, verbose=verbose))
+    raise typer.Exit(run_host(app_dir, port=port, storage=storage, bind=bind, grace=grace, verbose=verbose))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs. Progress goes to stderr, results to stdout."""
+"""Output of the commands: tables for people, JSON for programs. Progress goes to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from durable_ext.cli.hub import Status
+from durable_ext.cli.target import Status
 from durable_ext.history import (
     ExecutionCompleted,
     HistoryEvent,

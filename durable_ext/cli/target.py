@@ -1,90 +1,66 @@
-"""Which task hub a command means: a running host, a store it names, or what the app's directory says."""
+"""The target of a command: a task hub behind the management API of a running host, or in its store.
+
+Statuses are dictionaries as the management API writes them, whichever of the two it is.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
 
-import aiohttp
+from durable_ext.history import HistoryEvent
+from durable_ext.storage.contract import DeadLetter, InstanceQuery
 
-from durable_ext.cli.hub import Hub, HubInStore, HubOverHttp
-from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
-from durable_ext.errors import ConfigurationError, DurableError
-from durable_ext.host.localsettings import DEFAULT_PORT, environment, read_local_settings
-from durable_ext.host.server import WEBHOOK_PATH
-from durable_ext.host.state import existing_store, storage_url
-from durable_ext.settings import load_settings
-from durable_ext.storage.opening import open_store
+Status: TypeAlias = Mapping[str, Any]
+"""An instance's status as the management API writes it."""
+
+Request: TypeAlias = Literal["terminate", "suspend", "resume", "rewind"]
+"""What an instance can be asked to do, with a reason."""
 
 
-class HostUnreachableError(DurableError):
-    """No host answers where one was expected."""
+class Target(Protocol):
+    """What the commands need of a task hub. Every refusal is a `ClientError`."""
 
+    where: str
 
-@asynccontextmanager
-async def open_hub(app_dir: Path, url: str | None, storage: str | None) -> AsyncIterator[Hub]:
-    """The hub the options name. Without any: the app's host if one is running, else the app's own store."""
-    if url is not None and storage is not None:
-        raise ConfigurationError("give --url (a running host) or --storage (a store), not both")
-    if url is not None:
-        async with _over_http(url) as hub:
-            yield hub
-        return
-    local = read_local_settings(app_dir)
-    usual = f"http://localhost:{local.port or DEFAULT_PORT}"
-    if storage is None and await _answers(usual):
-        async with _over_http(usual) as hub:
-            yield hub
-        return
-    with environment(local.values):
-        async with _in_store(app_dir, storage, usual) as hub:
-            yield hub
+    async def start(self, name: str, instance_id: str | None, value: Any, version: str | None) -> str:
+        """Start an orchestration; return the instance's id."""
+        ...
 
+    async def status(self, instance_id: str) -> Status:
+        """The status of an instance."""
+        ...
 
-@asynccontextmanager
-async def _over_http(url: str) -> AsyncIterator[Hub]:
-    base = url.rstrip("/")
-    # A URL of the API itself, as status links have it, is as good as the host's.
-    if not base.casefold().endswith("/durabletask"):
-        base = f"{base}/{WEBHOOK_PATH}"
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=100, connect=5)) as session:
-        try:
-            yield HubOverHttp(session, base, url)
-        except (aiohttp.ClientError, TimeoutError) as err:
-            raise HostUnreachableError(
-                f"no host answers at {url} ({err or type(err).__name__}). Start one with `durable run`, name another "
-                f"with --url, or work on the store itself with --storage."
-            ) from err
+    async def wait(self, instance_id: str, seconds: float) -> Status:
+        """The status of an instance, once it has ended or after about `seconds`."""
+        ...
 
+    async def history(self, instance_id: str) -> list[HistoryEvent]:
+        """Every event of the current execution, as stored."""
+        ...
 
-@asynccontextmanager
-async def _in_store(app_dir: Path, storage: str | None, usual: str) -> AsyncIterator[Hub]:
-    settings = load_settings(app_dir, os.environ)
-    named = storage_url(app_dir, settings, storage)
-    if not existing_store(named):
-        raise HostUnreachableError(
-            f"no host answers at {usual}, and there is no store at {named}. Start the app with `durable run`, or name "
-            f"a host with --url, a store with --storage, the app's directory with --app."
-        )
-    store = open_store(named)
-    await store.open()
-    try:
-        client = OrchestrationClient(store, codec=JsonCodec(), hub_name=settings.hub_name)
-        yield HubInStore(client, named)
-    finally:
-        await store.close()
+    def instances(self, query: InstanceQuery) -> AsyncIterator[Status]:
+        """All instances that match, page by page."""
+        ...
 
+    async def raise_event(self, instance_id: str, event_name: str, value: Any) -> None:
+        """Send an event."""
 
-async def _answers(url: str) -> bool:
-    timeout = aiohttp.ClientTimeout(total=5, connect=1)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/{WEBHOOK_PATH}/instances", params={"top": "1"}) as answer,
-        ):
-            return answer.status == 200
-    except (TimeoutError, aiohttp.ClientError):
-        return False
+    async def ask(self, request: Request, instance_id: str, reason: str | None) -> None:
+        """Have an instance do something."""
+
+    async def restart(self, instance_id: str, *, with_new_id: bool) -> str:
+        """Start the same orchestration with the same input again; return the id."""
+        ...
+
+    async def purge(self, instance_id: str) -> int:
+        """Remove an instance that has ended; return 1."""
+        ...
+
+    async def purge_matching(self, query: InstanceQuery) -> int:
+        """Remove the instances that match and have ended; return how many. Needs `created_from`."""
+        ...
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """What could not be processed, the most recent first."""
+        ...

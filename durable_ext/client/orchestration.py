@@ -1,29 +1,22 @@
-"""The client of a task hub: everything an app, a command line or an HTTP API asks of orchestrations."""
+"""The client of a task hub, as apps have it: values instead of JSON text, and leniency where users expect it."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import msgspec
-
 from durable_ext.client.history_view import show_history as project_history
 from durable_ext.client.links import ManagementLinks, forwarded_origin, origin_of, with_origin
-from durable_ext.client.operations import InstanceOperations, KnownFunctions, utc_now
+from durable_ext.client.operations import InstanceOperations
 from durable_ext.client.status import DurableOrchestrationStatus, PurgeHistoryResult, StatusPage
 from durable_ext.codec import Codec
 from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceStateError
-from durable_ext.history import TERMINAL, HistoryEvent, OrchestrationRuntimeStatus
-from durable_ext.storage.contract import ClientStore, DeadLetter, InstanceQuery
+from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus
+from durable_ext.storage.contract import DeadLetter, InstanceQuery
 
 Statuses = Iterable[OrchestrationRuntimeStatus | str]
-
-_LOOK_AGAIN = 10.0
-"""Seconds after which a waiting client reads the status anyway."""
 
 
 class HttpRequestLike(Protocol):
@@ -35,53 +28,32 @@ class HttpRequestLike(Protocol):
         ...
 
 
-def by_name_only(function: Any) -> str:
-    """The resolver for clients that name orchestrators by strings only."""
-    if isinstance(function, str):
-        return function
-    raise ValueError(f"an orchestrator is started by its name, not by {function!r}")
-
-
 class OrchestrationClient:
     """Starts, queries and steers the orchestrations of one task hub.
 
     The methods that change an instance return once the request is stored; poll, or `wait_for_completion`, for the
     effect. Refusals are `ClientError`s and store nothing.
 
-    `overridable` are the statuses in which an instance gives way to a new start with its id. `resolve` turns what
-    the app passes as an orchestrator into its name.
+    `links` say where its management API is, and its name. `resolve` turns what the app passes as an orchestrator into
+    its name. `use_forwarded_host` believes the headers of a proxy about where a caller is.
     """
 
     def __init__(
         self,
-        store: ClientStore,
+        operations: InstanceOperations,
         *,
         codec: Codec,
-        hub_name: str,
-        default_version: str | None = None,
-        overridable: frozenset[OrchestrationRuntimeStatus] = TERMINAL,
-        known_orchestrators: Callable[[], KnownFunctions] | None = None,
-        resolve: Callable[[Any], str] = by_name_only,
-        links: ManagementLinks | None = None,
+        links: ManagementLinks,
+        resolve: Callable[[Any], str],
         use_forwarded_host: bool = False,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._store, self._codec, self._hub_name = store, codec, hub_name
-        self._resolve, self._clock = resolve, clock
-        self._links = links or ManagementLinks(hub_name=hub_name)
-        self._use_forwarded_host = use_forwarded_host
-        self._operations = InstanceOperations(
-            store,
-            default_version=default_version,
-            overridable=overridable,
-            known_orchestrators=known_orchestrators,
-            clock=clock,
-        )
+        self._operations, self._codec, self._links = operations, codec, links
+        self._resolve, self._use_forwarded_host = resolve, use_forwarded_host
 
     @property
     def task_hub_name(self) -> str:
         """The task hub this client talks to."""
-        return self._hub_name
+        return self._links.hub_name
 
     @property
     def operations(self) -> InstanceOperations:
@@ -158,9 +130,6 @@ class OrchestrationClient:
             await self._operations.rewind(instance_id, reason)
         except InstanceNotFoundError as err:
             raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
-        except InstanceStateError as err:
-            message = "The rewind operation is only supported on failed orchestration instances."
-            raise InstanceStateError(instance_id, err.status, message) from err
 
     async def restart(self, instance_id: str, restart_with_new_instance_id: bool = True) -> str:
         """Start the same orchestrator with the same input afresh; return the new instance's id.
@@ -179,18 +148,17 @@ class OrchestrationClient:
         show_input: bool = True,
     ) -> DurableOrchestrationStatus:
         """The status of an instance. Falsy if there is none, never None."""
-        record = await self._store.get_instance(instance_id, with_payloads=show_input)
+        record = await self._operations.get(instance_id, with_input=show_input)
         if record is None:
             return DurableOrchestrationStatus(message=f"No instance with ID '{instance_id}' found.")
         history = None
-        if show_history and record.runtime_status is not OrchestrationRuntimeStatus.Pending:
-            events = await self._store.read_history(instance_id)
+        if show_history and (events := await self._operations.history_of(record)) is not None:
             history = project_history(events, with_results=show_history_output, with_inputs=show_input)
         return DurableOrchestrationStatus.from_record(record, show_input=show_input, history=history)
 
     async def get_status_all(self) -> list[DurableOrchestrationStatus]:
         """The status of every orchestration of the hub, however many pages that takes."""
-        return [status async for status in self._every(InstanceQuery())]
+        return await self._all(InstanceQuery())
 
     async def get_status_by(
         self,
@@ -212,57 +180,33 @@ class OrchestrationClient:
             instance_id_prefix=instance_id_prefix,
             name=name,
         )
-        return [status async for status in self._every(query)]
+        return await self._all(query)
 
     async def list_instances(self, query: InstanceQuery) -> StatusPage:
         """One page of orchestrations. Entities are listed only to a prefix that begins with `@`."""
-        page = await self._store.list_instances(query)
+        page = await self._operations.list_page(query)
         return StatusPage(
             [DurableOrchestrationStatus.from_record(each, show_input=query.with_payloads) for each in page.instances],
             page.continuation_token,
         )
 
-    async def _every(self, query: InstanceQuery) -> AsyncIterator[DurableOrchestrationStatus]:
-        while True:
-            page = await self.list_instances(query)
-            for status in page.instances:
-                yield status
-            if not page.continuation_token:
-                return
-            query = msgspec.structs.replace(query, continuation_token=page.continuation_token)
+    async def _all(self, query: InstanceQuery) -> list[DurableOrchestrationStatus]:
+        return [DurableOrchestrationStatus.from_record(each) async for each in self._operations.list_all(query)]
 
     async def get_history(self, instance_id: str) -> list[HistoryEvent]:
         """Every event of the current execution, as stored. Raises `InstanceNotFoundError`."""
-        events = await self._store.read_history(instance_id)
-        if not events and await self._store.get_instance(instance_id, with_payloads=False) is None:
-            raise InstanceNotFoundError(instance_id)
-        return events
+        return await self._operations.history(instance_id)
 
     async def wait_for_completion(self, instance_id: str, timeout: float | None = None) -> DurableOrchestrationStatus:
         """Wait until the instance has ended, at most `timeout` seconds, and return its status.
 
         Raises `TimeoutError`, which says what the instance is doing, and `InstanceNotFoundError`.
         """
-        loop = asyncio.get_running_loop()
-        deadline = math.inf if timeout is None else loop.time() + timeout
-        with self._store.watch(instance_id, until_ended=True) as watch:
-            while True:
-                remaining = deadline - loop.time()
-                record = await self._store.get_instance(instance_id)
-                if record is None:
-                    raise InstanceNotFoundError(instance_id)
-                if record.runtime_status.is_terminal:
-                    return DurableOrchestrationStatus.from_record(record)
-                if remaining <= 0:
-                    raise TimeoutError(
-                        f"instance '{instance_id}' ({record.name}) is still {record.runtime_status.name} after "
-                        f"{timeout:g} s; wait longer, or look at its history"
-                    )
-                await watch.changed(min(remaining, _LOOK_AGAIN))
+        return DurableOrchestrationStatus.from_record(await self._operations.wait_for_end(instance_id, timeout))
 
     async def get_dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """What could not be processed, with payload and reason, the most recent first."""
-        return await self._store.list_dead_letters(limit)
+        return await self._operations.dead_letters(limit)
 
     # --- remove ------------------------------------------------------------------------------------------
 
@@ -280,21 +224,15 @@ class OrchestrationClient:
 
         Live instances are never touched, whatever the statuses. `created_time_to` is now if left out.
         """
-        if created_time_from is None:
+        created_from = _utc(created_time_from)
+        if created_from is None:
             raise ValueError("created_time_from is required when purging instance history")
-        asked = _statuses(runtime_status)
-        if asked and not asked & TERMINAL:
-            return PurgeHistoryResult(0)
-        query = InstanceQuery(
-            created_from=_utc(created_time_from),
-            created_to=_utc(created_time_to) or self._clock(),
-            statuses=asked & TERMINAL,
-        )
-        return PurgeHistoryResult(await self._store.purge_matching(query))
+        removed = await self._operations.purge_matching(created_from, _utc(created_time_to), _statuses(runtime_status))
+        return PurgeHistoryResult(removed)
 
     async def purge_instances(self, instance_ids: Collection[str]) -> PurgeHistoryResult:
         """Remove those of the instances that have ended; the others, and ids nobody has, are passed over."""
-        return PurgeHistoryResult(await self._store.purge(instance_ids))
+        return PurgeHistoryResult(await self._operations.purge_each(instance_ids))
 
     # --- hand out ----------------------------------------------------------------------------------------
 
@@ -313,9 +251,9 @@ class OrchestrationClient:
         return {key: value if key == "id" else with_origin(value, origin) for key, value in payload.items()}
 
     def _check_hub(self, task_hub_name: str | None) -> None:
-        if task_hub_name and task_hub_name.casefold() != self._hub_name.casefold():
+        if task_hub_name and task_hub_name.casefold() != self.task_hub_name.casefold():
             raise ClientError(
-                f"this client talks to task hub '{self._hub_name}', not to '{task_hub_name}'; "
+                f"this client talks to task hub '{self.task_hub_name}', not to '{task_hub_name}'; "
                 f"use a client that is bound to that hub"
             )
 

@@ -1,4 +1,4 @@
-"""What a client learns about an instance, in the shape users of Durable Functions know."""
+"""The status of an instance, in the shape users of Durable Functions know."""
 
 from __future__ import annotations
 

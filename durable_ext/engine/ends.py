@@ -22,6 +22,7 @@ def completed(execution: Execution, value: Any, now: datetime) -> ExecutionCompl
         result = execution.codec.encode(value)
     except CodecError as error:
         return failed(execution, error, now)
+    execution.cancel_timers()
     return _end(execution, now, _S.Completed, result)
 
 

@@ -144,6 +144,14 @@ class Execution:
         else:
             call.action.is_withdrawn = True
 
+    def cancel_timers(self) -> None:
+        """Nobody waits for a timer any more. What was called goes on."""
+        self.cancelled += [
+            number
+            for number, call in self.open.items()
+            if isinstance(call.action, CreateTimer) and number not in self.pending
+        ]
+
     def take_id(self) -> int:
         """The next action id. Raises `DurableError` past the limit of host.json."""
         number = self.next_id

@@ -6,10 +6,9 @@ Decorators only record what they are told; see the lowering module for what beco
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from azure.functions.decorators.core import AuthLevel
 from azure.functions.decorators.function_app import (
@@ -22,6 +21,16 @@ from azure.functions.decorators.function_app import (
 )
 
 from durable_ext.errors import ConfigurationError
+from durable_ext.functions.azure import (
+    Decorated,
+    Decorator,
+    builders_of,
+    decorator,
+    function_of,
+    make_reachable,
+    only,
+    user_function,
+)
 from durable_ext.functions.bindings import (
     ActivityTrigger,
     DurableClient,
@@ -29,15 +38,11 @@ from durable_ext.functions.bindings import (
     OrchestrationClientOutput,
     OrchestrationTrigger,
 )
-from durable_ext.functions.checks import check_activity, check_client, check_orchestrator, check_output
 from durable_ext.functions.injection import Clients
 from durable_ext.functions.lowering import entities_follow, lower_builders
-from durable_ext.functions.resolving import user_function
+from durable_ext.functions.signatures import check_activity, check_client, check_orchestrator, check_output
 
-_logger = logging.getLogger("durable_ext.functions")
-
-Decorated: TypeAlias = Callable[..., Any] | FunctionBuilder
-Decorator: TypeAlias = Callable[[Decorated], FunctionBuilder]
+logger = logging.getLogger("durable_ext.functions")
 
 
 class Blueprint(TriggerApi, BindingApi, SettingsApi):
@@ -62,14 +67,14 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         """
 
         def record(builder: FunctionBuilder) -> FunctionBuilder:
-            written = user_function(builder._function)
+            written = user_function(function_of(builder))
             check_orchestrator(written, context_name)
             trigger = OrchestrationTrigger(name=context_name, orchestration=orchestration)
             trigger.input_type = input_type
-            _reach(builder, "orchestrator_function")
+            make_reachable(function_of(builder), "orchestrator_function")
             return builder.add_trigger(trigger)
 
-        return self._configure(record)
+        return decorator(self, record)
 
     def activity_trigger(self, input_name: str, activity: str | None = None) -> Decorator:
         """Make a function an activity, sync or async.
@@ -79,16 +84,16 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         """
 
         def record(builder: FunctionBuilder) -> FunctionBuilder:
-            check_activity(user_function(builder._function), input_name)
+            check_activity(user_function(function_of(builder)), input_name)
             return builder.add_trigger(ActivityTrigger(name=input_name, activity=activity))
 
-        return self._configure(record)
+        return decorator(self, record)
 
     def entity_trigger(self, context_name: str, entity_name: str | None = None) -> Callable[[Decorated], NoReturn]:
         """Not in this release: raises `ConfigurationError`."""
 
         def refuse(function: Decorated) -> NoReturn:
-            written = user_function(function._function) if isinstance(function, FunctionBuilder) else function
+            written = user_function(function_of(function)) if isinstance(function, FunctionBuilder) else function
             raise ConfigurationError(entities_follow(written))
 
         return refuse
@@ -101,16 +106,14 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         Coroutine functions get a `DurableOrchestrationClient`; other functions get one whose methods are not
         coroutines. Without `task_hub` and `connection_name` it is the app's own hub.
         """
-        return self._configure(
-            _client(DurableClient(name=client_name, task_hub=task_hub, connection_name=connection_name))
-        )
+        return _client(self, DurableClient(name=client_name, task_hub=task_hub, connection_name=connection_name))
 
     def orchestration_client_input(
         self, client_name: str, task_hub: str | None = None, connection_name: str | None = None
     ) -> Decorator:
         """`durable_client_input` under its first name."""
-        return self._configure(
-            _client(OrchestrationClientInput(name=client_name, task_hub=task_hub, connection_name=connection_name))
+        return _client(
+            self, OrchestrationClientInput(name=client_name, task_hub=task_hub, connection_name=connection_name)
         )
 
     def orchestration_client_output(
@@ -125,21 +128,22 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         """
 
         def record(builder: FunctionBuilder) -> FunctionBuilder:
-            check_output(user_function(builder._function), arg_name)
-            _reach(builder, "client_function")
+            check_output(user_function(function_of(builder)), arg_name)
+            make_reachable(function_of(builder), "client_function")
             return builder.add_binding(
                 OrchestrationClientOutput(name=arg_name, task_hub=task_hub, connection_name=connection_name)
             )
 
-        return self._configure(record)
-
-    def _configure(self, record: Callable[[FunctionBuilder], FunctionBuilder]) -> Decorator:
-        decorator: Decorator = self._configure_function_builder(record)
-        return decorator
+        return decorator(self, record)
 
 
 class DFApp(Blueprint, FunctionRegister):
     """A Function App with durable functions. A module has exactly one, under one name."""
+
+    @functools.cached_property
+    def clients(self) -> Clients:
+        """Where the functions of `get_functions` find their client: who runs the app's task hub sets its provider."""
+        return Clients()
 
     def get_functions(self) -> list[Function]:
         """What a Functions host is told: the functions that are not durable, without durable bindings.
@@ -147,43 +151,21 @@ class DFApp(Blueprint, FunctionRegister):
         A host calls this once. In this release it runs no orchestrations: functions with a durable client fail when
         they are called, saying so. The local host does not come this way.
         """
-        _registry, remaining = lower_builders(self._function_builders, Clients())
-        if len(remaining) < len(self._function_builders):
-            _logger.warning(
+        recorded = builders_of(self)
+        _registry, remaining = lower_builders(recorded, self.clients)
+        if len(remaining) < len(recorded):
+            logger.warning(
                 "this host will not run the app's orchestrations and activities; in this release only the local host "
                 "does: start the app with `durable run`"
             )
-        recorded = self._function_builders
-        self._function_builders = remaining
-        try:
+        with only(self, remaining):
             return super().get_functions()
-        finally:
-            self._function_builders = recorded
 
 
-def _client(binding: DurableClient) -> Callable[[FunctionBuilder], FunctionBuilder]:
+def _client(container: Blueprint, binding: DurableClient) -> Decorator:
     def record(builder: FunctionBuilder) -> FunctionBuilder:
-        check_client(user_function(builder._function), binding.name)
-        _reach(builder, "client_function")
+        check_client(user_function(function_of(builder)), binding.name)
+        make_reachable(function_of(builder), "client_function")
         return builder.add_binding(binding)
 
-    return record
-
-
-def _reach(builder: FunctionBuilder, attribute: str) -> None:
-    """Make the plain function reachable as an attribute of the recorded one, without touching the user's object."""
-    function = builder._function
-    written = user_function(function)
-    if function.get_user_function() is not written:
-        return
-
-    async def coroutine_function(*args: Any, **kwargs: Any) -> Any:
-        return await written(*args, **kwargs)
-
-    def plain_function(*args: Any, **kwargs: Any) -> Any:
-        return written(*args, **kwargs)
-
-    outer = coroutine_function if inspect.iscoroutinefunction(written) else plain_function
-    functools.update_wrapper(outer, written)
-    setattr(outer, attribute, written)
-    function._func = outer
+    return decorator(container, record)

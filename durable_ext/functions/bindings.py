@@ -29,7 +29,6 @@ class OrchestrationTrigger(Trigger):
 
     @staticmethod
     def get_binding_name() -> str:
-        """The binding's type."""
         return ORCHESTRATION_TRIGGER
 
     def __init__(self, name: str, orchestration: str | None = None) -> None:
@@ -42,7 +41,6 @@ class ActivityTrigger(Trigger):
 
     @staticmethod
     def get_binding_name() -> str:
-        """The binding's type."""
         return ACTIVITY_TRIGGER
 
     def __init__(self, name: str, activity: str | None = None) -> None:
@@ -55,7 +53,6 @@ class DurableClient(InputBinding):
 
     @staticmethod
     def get_binding_name() -> str:
-        """The binding's type."""
         return DURABLE_CLIENT
 
     def __init__(self, name: str, task_hub: str | None = None, connection_name: str | None = None) -> None:
@@ -68,7 +65,6 @@ class OrchestrationClientInput(DurableClient):
 
     @staticmethod
     def get_binding_name() -> str:
-        """The binding's type."""
         return ORCHESTRATION_CLIENT
 
 
@@ -77,7 +73,6 @@ class OrchestrationClientOutput(OutputBinding):
 
     @staticmethod
     def get_binding_name() -> str:
-        """The binding's type."""
         return ORCHESTRATION_CLIENT
 
     def __init__(self, name: str, task_hub: str | None = None, connection_name: str | None = None) -> None:

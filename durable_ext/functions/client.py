@@ -68,7 +68,7 @@ class SyncDurableOrchestrationClient(SyncOrchestrationClient):
     """`DurableOrchestrationClient` for functions that are not coroutines: its methods block until they are through."""
 
     def create_check_status_response(self, request: HttpRequestLike | None, instance_id: str) -> func.HttpResponse:
-        """See `DurableOrchestrationClient.create_check_status_response`."""
+        """Answer 202, with the URLs that tell how the instance is doing and steer it."""
         return _check_status(self.get_client_response_links(request, instance_id))
 
     def wait_for_completion_or_create_check_status_response(
@@ -79,7 +79,10 @@ class SyncDurableOrchestrationClient(SyncOrchestrationClient):
         retry_interval_in_milliseconds: int = 1000,
         return_internal_server_error_on_failure: bool | None = None,
     ) -> func.HttpResponse:
-        """See `DurableOrchestrationClient.wait_for_completion_or_create_check_status_response`."""
+        """Answer with the outcome of the instance if it ends in time, else as `create_check_status_response` does.
+
+        `DurableOrchestrationClient` says which outcome has which status.
+        """
         seconds = _timeout(timeout_in_milliseconds, retry_interval_in_milliseconds)
         try:
             status = self.wait_for_completion(instance_id, seconds)

@@ -1,4 +1,4 @@
-"""Giving functions their durable client, and starting what they put out.
+"""The injection of what a host does not fill: durable clients, and boxes whose content starts instances.
 
 The wrapper looks to a Functions host as if the function had never asked: neither its signature nor its annotations
 show the injected parameters.
@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import azure.functions as func
 
 from durable_ext.errors import ConfigurationError
+from durable_ext.functions.azure import Out
 from durable_ext.functions.bindings import RETURN
 from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
-from durable_ext.functions.reflection import annotations_of, signature_of
-from durable_ext.functions.starting import PlannedStart, plan, start_all, start_all_sync
-from durable_ext.functions.starts import StartsOut, read_starts
+from durable_ext.functions.signatures import annotations_of, signature_of
+from durable_ext.functions.starts import PlannedStart, plan, read_starts, start_all, start_all_sync
 
 
 class ClientProvider(Protocol):
@@ -55,7 +55,7 @@ class Clients:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hub:
+class DurableBinding:
     """A durable binding of a function: its parameter, and which task hub it means."""
 
     parameter: str
@@ -69,8 +69,8 @@ class Injection:
 
     function_name: str
     trigger_name: str
-    inputs: Sequence[Hub]
-    outputs: Sequence[Hub]
+    inputs: Sequence[DurableBinding]
+    outputs: Sequence[DurableBinding]
 
     @property
     def parameters(self) -> set[str]:
@@ -96,20 +96,20 @@ def inject(function: Callable[..., Any], injection: Injection, clients: Clients)
 
     async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
         call = begin(args, kwargs)
-        call.fill(lambda hub: call.provider.async_client(hub.task_hub, hub.connection_name))
+        call.fill(lambda binding: call.provider.async_client(binding.task_hub, binding.connection_name))
         result = function(*call.bound.args, **call.bound.kwargs)
         if inspect.isawaitable(result):
             result = await result
-        for hub, starts in call.starts(result):
-            await start_all(call.provider.async_client(hub.task_hub, hub.connection_name), starts)
+        for binding, starts in call.starts(result):
+            await start_all(call.provider.async_client(binding.task_hub, binding.connection_name), starts)
         return None if injection.takes_return_value else result
 
     def plain_wrapper(*args: Any, **kwargs: Any) -> Any:
         call = begin(args, kwargs)
-        call.fill(lambda hub: call.provider.sync_client(hub.task_hub, hub.connection_name))
+        call.fill(lambda binding: call.provider.sync_client(binding.task_hub, binding.connection_name))
         result = function(*call.bound.args, **call.bound.kwargs)
-        for hub, starts in call.starts(result):
-            start_all_sync(call.provider.sync_client(hub.task_hub, hub.connection_name), starts)
+        for binding, starts in call.starts(result):
+            start_all_sync(call.provider.sync_client(binding.task_hub, binding.connection_name), starts)
         return None if injection.takes_return_value else result
 
     # A plain decorator around a coroutine function hands its coroutine on, so what is inside counts.
@@ -123,45 +123,48 @@ class _Call:
 
     def __init__(self, injection: Injection, clients: Clients, bound: inspect.BoundArguments) -> None:
         self._injection, self._clients, self.bound = injection, clients, bound
-        self._boxes: dict[str, StartsOut] = {}
+        self._boxes: dict[str, Out] = {}
 
     @property
     def provider(self) -> ClientProvider:
         return self._clients.require(self._injection.function_name)
 
-    def fill(self, make_client: Callable[[Hub], Any]) -> None:
+    def fill(self, make_client: Callable[[DurableBinding], Any]) -> None:
         arguments = self.bound.arguments
-        for hub in self._injection.inputs:
-            given = arguments.get(hub.parameter)
+        for binding in self._injection.inputs:
+            given = arguments.get(binding.parameter)
             if isinstance(given, str):
                 raise TypeError(
-                    f"parameter '{hub.parameter}' of function '{self._injection.function_name}' was given text; it "
+                    f"parameter '{binding.parameter}' of function '{self._injection.function_name}' was given text; it "
                     f"takes a client. Clients are not made from binding text in this release."
                 )
             if given is None:
-                arguments[hub.parameter] = make_client(hub)
-        for hub in self._injection.outputs:
-            if hub.parameter == RETURN or arguments.get(hub.parameter) is None:
+                arguments[binding.parameter] = make_client(binding)
+        for binding in self._injection.outputs:
+            if binding.parameter == RETURN or arguments.get(binding.parameter) is None:
                 self._clients.require(self._injection.function_name)  # now, rather than when the function is through
-            if hub.parameter != RETURN and arguments.get(hub.parameter) is None:
-                arguments[hub.parameter] = self._boxes[hub.parameter] = StartsOut()
+            if binding.parameter != RETURN and arguments.get(binding.parameter) is None:
+                arguments[binding.parameter] = self._boxes[binding.parameter] = Out()
 
-    def starts(self, result: Any) -> list[tuple[Hub, list[PlannedStart]]]:
+    def starts(self, result: Any) -> list[tuple[DurableBinding, list[PlannedStart]]]:
         """Everything to start, read and checked before the first start."""
         message = self.bound.arguments.get(self._injection.trigger_name)
         name = self._injection.function_name
         planned = []
-        for hub in self._injection.outputs:
-            if hub.parameter == RETURN:
+        for binding in self._injection.outputs:
+            if binding.parameter == RETURN:
                 value, place = result, f"the return value of function '{name}'"
-            elif hub.parameter in self._boxes:
-                value, place = self._boxes[hub.parameter].get(), f"output '{hub.parameter}' of function '{name}'"
+            elif binding.parameter in self._boxes:
+                value, place = (
+                    self._boxes[binding.parameter].get(),
+                    f"output '{binding.parameter}' of function '{name}'",
+                )
             else:
                 continue  # the caller gave a box of its own and reads it itself
             requests = read_starts(value, place)
             if requests:
                 queued = message if isinstance(message, func.QueueMessage) else None
-                planned.append((hub, list(plan(requests, queued, name, hub.parameter))))
+                planned.append((binding, list(plan(requests, queued, name, binding.parameter))))
         return planned
 
 

@@ -1,4 +1,4 @@
-"""From what the decorators recorded to what runs: a registry for the engine, and functions any host can serve.
+"""The lowering of an app: from recorded functions to a registry for the engine, and functions any host can serve.
 
 The record stays as it is, so an app can be lowered any number of times, and `str(function)` keeps printing its
 durable bindings. (Building an http function fills in its route and level of authorization, as it always does.)
@@ -15,19 +15,20 @@ from azure.functions.decorators.core import AuthLevel, Trigger
 from azure.functions.decorators.function_app import DecoratorApi, Function, FunctionBuilder, FunctionRegister
 
 from durable_ext.errors import ConfigurationError
-from durable_ext.functions.annotations import input_type, result_type
+from durable_ext.functions.azure import builders_of, copy_with, function_of, user_function
 from durable_ext.functions.bindings import OrchestrationTrigger, Role, field_of, role_of
-from durable_ext.functions.checks import (
+from durable_ext.functions.injection import Clients, DurableBinding, Injection, inject
+from durable_ext.functions.resolving import durable_name
+from durable_ext.functions.signatures import (
     check_activity,
     check_client,
     check_no_strangers,
     check_orchestrator,
     check_output,
+    input_type,
+    result_type,
 )
-from durable_ext.functions.injection import Clients, Hub, Injection, inject
-from durable_ext.functions.reflection import where
-from durable_ext.functions.resolving import durable_name, user_function
-from durable_ext.registry import Activity, Orchestrator, Registry
+from durable_ext.registry import Activity, Orchestrator, Registry, where
 
 _DURABLE = (Role.CLIENT, Role.STARTS)
 
@@ -72,7 +73,7 @@ def lower(app: DecoratorApi | Iterable[FunctionBuilder], auth_level: AuthLevel |
     """
     if isinstance(app, FunctionRegister):
         auth_level = app.auth_level
-    builders = app._function_builders if isinstance(app, DecoratorApi) else app
+    builders = builders_of(app) if isinstance(app, DecoratorApi) else app
     clients = Clients()
     registry, remaining = lower_builders(builders, clients)
     functions = [_describe(builder.build(auth_level)) for builder in remaining]
@@ -84,7 +85,7 @@ def lower_builders(builders: Iterable[FunctionBuilder], clients: Clients) -> tup
     """Sort out the durable functions, and free the others of durable bindings."""
     registry, remaining = Registry(), []
     for builder in builders:
-        function = builder._function
+        function = function_of(builder)
         trigger = function.get_trigger()
         if trigger is None:
             raise ConfigurationError(
@@ -166,7 +167,7 @@ def _aliases(function: Function) -> Sequence[str]:
 
 
 def _free(builder: FunctionBuilder, trigger: Trigger, clients: Clients) -> FunctionBuilder:
-    function = builder._function
+    function = function_of(builder)
     injection = _injection(function, trigger)
     if not injection.inputs and not injection.outputs:
         return builder
@@ -177,22 +178,13 @@ def _free(builder: FunctionBuilder, trigger: Trigger, clients: Clients) -> Funct
             f"Use a named output: orchestration_client_output(arg_name=...) with a parameter of type func.Out."
         )
     wrapper = inject(written, injection, clients)
-    freed = FunctionBuilder(wrapper, function.function_script_file)  # type: ignore[no-untyped-call]  # not annotated
-    freed.configure_http_type(function.http_type)
-    for binding in function.get_bindings():
-        if binding is trigger:
-            freed.add_trigger(trigger)
-        elif role_of(binding) not in _DURABLE:
-            freed.add_binding(binding)
-    for setting in function._settings:
-        freed.add_setting(setting)
-    return freed
+    return copy_with(function, wrapper, [each for each in function.get_bindings() if role_of(each) not in _DURABLE])
 
 
 def _injection(function: Function, trigger: Trigger) -> Injection:
     written = user_function(function)
     seen: set[str] = set()
-    hubs: dict[Role, list[Hub]] = {Role.CLIENT: [], Role.STARTS: []}
+    durable: dict[Role, list[DurableBinding]] = {Role.CLIENT: [], Role.STARTS: []}
     for binding in function.get_bindings():
         role = role_of(binding)
         if binding.name in seen and any(role_of(each) in _DURABLE for each in function.get_bindings()):
@@ -206,8 +198,8 @@ def _injection(function: Function, trigger: Trigger) -> Injection:
             check_output(written, binding.name)
         else:
             continue
-        hubs[role].append(
-            Hub(
+        durable[role].append(
+            DurableBinding(
                 parameter=binding.name,
                 task_hub=field_of(binding, "taskHub"),
                 connection_name=field_of(binding, "connectionName"),
@@ -216,8 +208,8 @@ def _injection(function: Function, trigger: Trigger) -> Injection:
     return Injection(
         function_name=function.get_function_name() or written.__name__,
         trigger_name=trigger.name,
-        inputs=hubs[Role.CLIENT],
-        outputs=hubs[Role.STARTS],
+        inputs=durable[Role.CLIENT],
+        outputs=durable[Role.STARTS],
     )
 
 

@@ -1,21 +1,20 @@
-"""How orchestrator code names the functions it calls: a string, or the decorated function itself."""
+"""The callee of a call: from a name, or the decorated function itself, to a durable name and a result type."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from azure.functions.decorators.function_app import Function, FunctionBuilder
 
 from durable_ext.engine.turn import Callee
-from durable_ext.functions.annotations import result_type
+from durable_ext.functions.azure import function_of, user_function
 from durable_ext.functions.bindings import Role, field_of, role_of
+from durable_ext.functions.signatures import result_type
 
 _EXPECTED = {"orchestrator": Role.ORCHESTRATOR, "activity": Role.ACTIVITY}
 _SHOWN = {"orchestrator": "OrchestrationTrigger", "activity": "ActivityTrigger"}
 _DECORATOR = {"orchestrator": "orchestration_trigger", "activity": "activity_trigger"}
 _OVERRIDE = {Role.ORCHESTRATOR: "orchestration", Role.ACTIVITY: "activity"}
-_REACHABLE_AS = ("orchestrator_function", "client_function")
 
 
 def resolve(function: Any, kind: str) -> Callee:
@@ -30,7 +29,7 @@ def resolve(function: Any, kind: str) -> Callee:
             raise ValueError("function_name cannot be empty")
         return Callee(name=function)
     if isinstance(function, FunctionBuilder):
-        function = function._function
+        function = function_of(function)
     if not isinstance(function, Function):
         raise ValueError(_not_a_function(function, kind))
     trigger = function.get_trigger()
@@ -49,16 +48,6 @@ def durable_name(function: Function) -> str:
     override = field_of(trigger, _OVERRIDE[role_of(trigger)]) if trigger else None
     name: str = override or function.get_function_name() or function.get_user_function().__name__
     return name
-
-
-def user_function(function: Function) -> Callable[..., Any]:
-    """The function as the user wrote it, below what our decorators put around it."""
-    outer = function.get_user_function()
-    for attribute in _REACHABLE_AS:
-        inner = getattr(outer, attribute, None)
-        if callable(inner):
-            return inner  # type: ignore[no-any-return]  # attributes of functions are untyped
-    return outer
 
 
 def _not_a_function(value: Any, kind: str) -> str:

@@ -1,20 +1,26 @@
-"""What a function puts out to start instances: objects with `FunctionName`, `Input` and `InstanceId`.
+"""Starts by output: what a function puts out, started at most once even if its queue message comes again.
 
-The shape is that of the orchestration client output binding of Durable Functions: one object, a list of them, or
-JSON text of either, with member names in any case.
+What is put out has the shape of the orchestration client output binding of Durable Functions: one object with
+`FunctionName`, `Input` and `InstanceId`, a list of them, or JSON text of either, with member names in any case.
+All of it is read before anything is started.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import azure.functions as func
 import msgspec
 
+from durable_ext.client.status import DurableOrchestrationStatus
+from durable_ext.errors import InstanceAlreadyExistsError
+from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
 from durable_ext.functions.resolving import resolve
 
 _MEMBERS = {"functionname": "FunctionName", "input": "Input", "instanceid": "InstanceId"}
@@ -29,19 +35,7 @@ class StartRequest:
     instance_id: str | None = None
 
 
-class StartsOut(func.Out[Any]):
-    """The box a function puts its starts in. What was set last counts; nothing set starts nothing."""
-
-    def __init__(self) -> None:
-        self._value: Any = None
-
-    def set(self, val: Any) -> None:
-        """Replace what the box holds."""
-        self._value = val
-
-    def get(self) -> Any:
-        """What the box holds, None at first."""
-        return self._value
+# --- reading -----------------------------------------------------------------------------------------
 
 
 def read_starts(value: Any, place: str) -> list[StartRequest]:
@@ -108,3 +102,82 @@ def _decode(text: str | bytes | bytearray, place: str) -> Any:
     except ValueError as error:
         shown = repr(text if len(text) <= 80 else text[:80])
         raise ValueError(f"{place}: {shown} is not JSON ({error})") from None
+
+
+# --- starting ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStart:
+    """A start with what is needed to recognise that an earlier delivery of the same message has done it.
+
+    `own_id`: nobody else uses the id, so an instance that has it is ours. `since`: the message exists since then; set
+    only if this may be a second delivery.
+    """
+
+    request: StartRequest
+    own_id: bool = False
+    since: datetime | None = None
+
+    def is_done(self, status: DurableOrchestrationStatus) -> bool:
+        """Whether this instance is what an earlier delivery started."""
+        if not status:
+            return False
+        return self.own_id or (
+            self.since is not None and status.created_time is not None and status.created_time >= self.since
+        )
+
+
+def plan(
+    requests: Iterable[StartRequest], message: func.QueueMessage | None, function_name: str, binding_name: str
+) -> Iterator[PlannedStart]:
+    """Give starts without an id one that every delivery of the same queue message would give them."""
+    for position, request in enumerate(requests):
+        if message is None or not message.id:
+            yield PlannedStart(request=request)
+            continue
+        since = _present_since(message)
+        if request.instance_id is not None:
+            yield PlannedStart(request=request, since=since)
+            continue
+        entry = f"{message.id}/{function_name.casefold()}/{binding_name}/{position}"
+        instance_id = uuid.uuid5(uuid.NAMESPACE_OID, entry).hex
+        yield PlannedStart(request=dataclasses.replace(request, instance_id=instance_id), own_id=True, since=since)
+
+
+async def start_all(client: DurableOrchestrationClient, starts: Iterable[PlannedStart]) -> None:
+    """Start them in order. The first that fails ends it; a redelivery goes on from there."""
+    for start in starts:
+        request = start.request
+        asked = request.instance_id if start.since is not None else None
+        if asked and start.is_done(await client.get_status(asked)):
+            continue
+        try:
+            await client.start_new(request.name, request.instance_id, request.input)
+        except InstanceAlreadyExistsError:
+            if not start.own_id:
+                raise
+
+
+def start_all_sync(client: SyncDurableOrchestrationClient, starts: Iterable[PlannedStart]) -> None:
+    """`start_all` for functions that are not coroutines."""
+    for start in starts:
+        request = start.request
+        asked = request.instance_id if start.since is not None else None
+        if asked and start.is_done(client.get_status(asked)):
+            continue
+        try:
+            client.start_new(request.name, request.instance_id, request.input)
+        except InstanceAlreadyExistsError:
+            if not start.own_id:
+                raise
+
+
+def _present_since(message: func.QueueMessage) -> datetime | None:
+    # The plain class that users construct in tests has no delivery count; then this may be any delivery.
+    if (getattr(message, "dequeue_count", None) or 2) < 2:
+        return None
+    inserted: datetime | None = getattr(message, "insertion_time", None)
+    if inserted is None:
+        return datetime.max.replace(tzinfo=UTC)
+    return inserted if inserted.tzinfo else inserted.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What the local host says when it starts: what it found, what it leaves alone, where state lives."""
+"""The banner of the local host: what it found, what it leaves alone, where state lives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from durable_ext.host.app import LocalHost
+from durable_ext.host.state import is_lasting
 
 READY = "Ready:"
 """Begins the last line of the banner; what comes after it is the host's URL."""
@@ -25,7 +26,7 @@ def print_banner(host: LocalHost, console: Console) -> None:
 def _found(host: LocalHost) -> Iterator[tuple[str, str]]:
     yield "app", str(host.app_dir)
     yield "task hub", host.settings.hub_name
-    yield "state", host.storage
+    yield "state", host.storage if is_lasting(host.storage) else f"{host.storage} (gone when the host stops)"
     yield "orchestrators", ", ".join(host.registry.orchestrators.names()) or "none"
     yield "activities", ", ".join(host.registry.activities.names()) or "none"
     unserved = {each.name for each in host.unserved}

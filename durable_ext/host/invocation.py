@@ -1,4 +1,4 @@
-"""How the local host calls a user's function: async ones on the loop, the others on a pool of threads of its own."""
+"""Calls of a user's functions by the local host: async ones on the loop, the others on a pool of threads of its own."""
 
 from __future__ import annotations
 

@@ -191,21 +191,6 @@ def _is_of_app(module: ModuleType | None, app_dir: Path) -> bool:
 # --- what functions are called with ------------------------------------------------------------------
 
 
-class Out(func.Out[Any]):
-    """What a function with a named http output puts its response into."""
-
-    def __init__(self) -> None:
-        self._value: Any = None
-
-    def set(self, val: Any) -> None:
-        """Keep the value."""
-        self._value = val
-
-    def get(self) -> Any:
-        """The value that was set last, or None."""
-        return self._value
-
-
 @dataclass(frozen=True, slots=True)
 class _TraceContext:
     trace_parent: str = ""

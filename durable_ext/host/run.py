@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ from rich.logging import RichHandler
 
 from durable_ext.host.app import LocalHost
 from durable_ext.host.banner import print_banner
+from durable_ext.host.stragglers import describe, stragglers
 from durable_ext.runtime.logs import ActivityLogFilter
 
 AT_ONCE = 130
@@ -26,20 +26,16 @@ SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another wants it. A commit gives it up at every statement, and with
 Python's 5 ms would wait that long for each of them whenever the event loop is busy."""
 
-_STRAGGLERS = 1.0
-"""Seconds that threads still inside user functions get once everything else has stopped."""
 
-
-def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, verbose: bool) -> int:
+def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, grace: float, verbose: bool) -> int:
     """Run the app until a signal says stop; return the exit code. A second signal stops at once; nothing is lost."""
     set_up_logging(verbose=verbose)
     sys.setswitchinterval(SWITCH_INTERVAL)
     console = Console(highlight=False, emoji=False, soft_wrap=True)
-    host = LocalHost(app_dir, port=port, storage=storage, bind=bind)
+    host = LocalHost(app_dir, port=port, storage=storage, bind=bind, grace=grace)
     if host.app_dir.is_dir():
         os.chdir(host.app_dir)  # as every Functions host does: apps open files beside them
     asyncio.run(_serve(host, console))
-    _leave_stragglers(console)
     return 0
 
 
@@ -50,6 +46,10 @@ async def _serve(host: LocalHost, console: Console) -> None:
         _on_signals(lambda: _stop_or_leave(stop, console))
         print_banner(host, console)
         await stop.wait()
+    left = await stragglers()
+    if left:  # nothing they do would be stored any more, and the end of the process would wait for them
+        console.print(f"leaving {sum(left.values())} function call(s) that did not return: {describe(left)}")
+        _exit(0)
 
 
 def _stop_or_leave(stop: asyncio.Event, console: Console) -> None:
@@ -71,20 +71,6 @@ def _on_signals(react: Callable[[], None]) -> None:
             loop.add_signal_handler(number, react)
         except NotImplementedError:  # Windows
             signal.signal(number, from_handler)
-
-
-def _leave_stragglers(console: Console) -> None:
-    """Do not wait for ever for sync functions that do not return: nothing they do would be stored any more."""
-    for thread in _others():
-        thread.join(_STRAGGLERS)
-    left = _others()
-    if left:
-        console.print(f"leaving {len(left)} function call(s) that did not return")
-        _exit(0)
-
-
-def _others() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
 
 
 def _exit(code: int) -> None:

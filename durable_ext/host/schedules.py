@@ -14,6 +14,9 @@ from durable_ext.errors import ConfigurationError
 Schedule = Callable[[datetime], datetime]
 """The first occurrence after a time."""
 
+_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+"""Schedules have no years, so one that occurs at all occurs after any day."""
+
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d+):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?")
 
 
@@ -41,7 +44,7 @@ def parse_schedule(text: str, settings: Mapping[str, str] | None = None) -> Sche
         return found
 
     try:
-        following(datetime.now(UTC))
+        following(_ANY_DAY)
     except CroniterBadDateError as err:
         raise ConfigurationError(f"schedule '{text}' never occurs: no date fits it") from err
     return following

@@ -11,17 +11,20 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
 from durable_ext.errors import ConfigurationError
+from durable_ext.functions.azure import Out
+from durable_ext.host import management
 from durable_ext.host.invocation import Invoker
-from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, Out, UnservedFunction, http_request, is_http_response
+from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, UnservedFunction, http_request, is_http_response
 from durable_ext.host.routes import RouteTable, decode_path, parse
+from durable_ext.http.api import ManagementApi
 from durable_ext.tracebacks import user_traceback
 
-_logger = logging.getLogger("durable_ext.host")
+logger = logging.getLogger("durable_ext.host")
 
 WEBHOOK_PATH = "runtime/webhooks/durabletask"
 """Where Durable Functions serves its management API."""
@@ -29,18 +32,10 @@ WEBHOOK_PATH = "runtime/webhooks/durabletask"
 MAX_BODY = 100 * 1024 * 1024
 """The longest request body, as in the Functions host."""
 
-_STOP_AFTER = 2.0
-"""Seconds that open requests get to finish when the server stops."""
+_LAST_REQUESTS = 2.0
+"""Seconds that open requests get to finish when the server stops, at most."""
 
 Routes = RouteTable[HttpFunction]
-
-
-class ManagementHandler(Protocol):
-    """Answers requests to the management API."""
-
-    async def __call__(self, request: web.Request, prefix: str, path: str) -> web.StreamResponse:
-        """Answer; `path` is what follows `prefix`, still percent-encoded."""
-        ...
 
 
 def build_routes(functions: Iterable[HttpFunction]) -> tuple[Routes, list[UnservedFunction]]:
@@ -75,14 +70,14 @@ class HttpServer:
     """Serves from `start` to `stop`. `prefix` is host.json's routePrefix and may be empty."""
 
     def __init__(
-        self, routes: Routes, management: ManagementHandler, invoker: Invoker, *, prefix: str, welcome: str
+        self, routes: Routes, api: ManagementApi, invoker: Invoker, *, prefix: str, welcome: str, grace: float
     ) -> None:
-        self._routes, self._management, self._invoker = routes, management, invoker
+        self._routes, self._api, self._invoker = routes, api, invoker
         self._prefix, self._welcome = prefix.strip("/"), welcome
         self._management_prefixes = (WEBHOOK_PATH, f"{self._prefix}/durabletask".strip("/"))
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=min(_LAST_REQUESTS, grace))
 
     async def start(self, listener: socket.socket) -> None:
         """Answer what comes in on the socket."""
@@ -98,7 +93,7 @@ class HttpServer:
         for prefix in self._management_prefixes:
             rest = _below(prefix, path)
             if rest is not None:
-                return await self._management(request, prefix, rest)
+                return await management.answer(self._api, request, prefix, rest)
         rest = _below(self._prefix, path)
         found = self._routes.find(request.method, decode_path(rest)) if rest is not None else None
         if found is not None:
@@ -126,10 +121,10 @@ class HttpServer:
                 result = out.get()
             response = to_response(function.name, result)
         except Exception as error:
-            _logger.error("http function %s failed:\n%s", function.name, user_traceback(error).rstrip())
+            logger.error("http function %s failed:\n%s", function.name, user_traceback(error).rstrip())
             response = web.Response(status=500, text=f"Function {function.name} failed; the host's log has the reason.")
         elapsed = (time.perf_counter() - began) * 1000
-        _logger.info(
+        logger.info(
             "%s %s: %s answered %d (%.0f ms)", request.method, request.path, function.name, response.status, elapsed
         )
         return response

@@ -1,4 +1,4 @@
-"""Where the local host keeps state: by default a SQLite file in the app's directory, out of sight of git."""
+"""The place of the local host's state: by default a SQLite file in the app's directory, out of sight of git."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from pathlib import Path
 
 from durable_ext.errors import ConfigurationError
 from durable_ext.settings import Settings
+from durable_ext.storage.opening import sqlite_file
 
 STATE_DIR = ".durable"
-
-_SQLITE = "sqlite:///"
-_IN_MEMORY = ":memory:"
 
 
 def absolute(url: str) -> str:
     """The URL of the same store from wherever the process goes."""
-    path = _path(url)
+    path = sqlite_file(url)
     return url if path is None else _url(path.absolute(), url.partition("?")[2])
 
 
@@ -36,15 +34,20 @@ def storage_url(app_dir: Path, settings: Settings, given: str | None) -> str:
     return _url(path, "" if provider.synchronous == "full" else f"synchronous={provider.synchronous}")
 
 
-def existing_store(url: str) -> bool:
-    """Whether there is something at this URL already. What is not a file is taken to exist."""
-    path = _path(url)
-    return path is None or path.exists()
+def is_lasting(url: str) -> bool:
+    """Whether a store at this URL outlives the process that has it open, so that others can open it too."""
+    return sqlite_file(url) is not None
+
+
+def exists(url: str) -> bool:
+    """Whether there is a store at this URL already."""
+    path = sqlite_file(url)
+    return path is not None and path.exists()
 
 
 def make_room(url: str) -> None:
     """Create the directory of a store's file; our own is hidden from git."""
-    path = _path(url)
+    path = sqlite_file(url)
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +58,9 @@ def make_room(url: str) -> None:
 
 def timers_file(url: str) -> Path | None:
     """Where timer triggers are remembered: beside the store's file. None for stores that are no file."""
-    path = _path(url)
+    path = sqlite_file(url)
     return None if path is None else path.with_name(f"{path.name}.timers.json")
 
 
-def _path(url: str) -> Path | None:
-    name = url.removeprefix(_SQLITE).partition("?")[0]
-    return Path(name) if url.startswith(_SQLITE) and name not in ("", _IN_MEMORY) else None
-
-
 def _url(path: Path, options: str = "") -> str:
-    return f"{_SQLITE}{path}" + (f"?{options}" if options else "")
+    return f"sqlite:///{path}" + (f"?{options}" if options else "")

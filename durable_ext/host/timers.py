@@ -9,44 +9,23 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
+from durable_ext.clock import Clock, sleep, wait
 from durable_ext.errors import ConfigurationError
 from durable_ext.host.invocation import Invoker
 from durable_ext.host.loader import TimerFunction, timer_request
 from durable_ext.host.schedules import Schedule, parse_schedule
 from durable_ext.tracebacks import user_traceback
 
-_logger = logging.getLogger("durable_ext.host")
+logger = logging.getLogger("durable_ext.host")
 
 _LATE = timedelta(seconds=1)
 """An occurrence that begins later than this was missed, and says so with `past_due`."""
 
-
-class Clock(Protocol):
-    """Where timers get their time from."""
-
-    def now(self) -> datetime:
-        """The present time, in UTC."""
-        ...
-
-    async def sleep_until(self, when: datetime) -> None:
-        """Return at that time or after it."""
-
-
-class WallClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """The present time, in UTC."""
-        return datetime.now(UTC)
-
-    async def sleep_until(self, when: datetime) -> None:
-        """Return at that time or after it; notices within half a minute if the clock was set or the machine slept."""
-        while (left := (when - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - time has no event to wait for
-            await asyncio.sleep(min(left, 30))
+_LONGEST_NAP = 30.0
+"""Seconds after which a timer looks at the wall clock again: it may have been set, or the machine may have slept."""
 
 
 class TimerMemory:
@@ -83,8 +62,11 @@ class TimerMemory:
         if self._path is None:
             return
         fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(self._due, indent=2), encoding="utf-8")
-        os.replace(fresh, self._path)
+        try:
+            fresh.write_text(json.dumps(self._due, indent=2), encoding="utf-8")
+            os.replace(fresh, self._path)
+        except OSError as err:  # the timer goes on; what is lost is only that a missed occurrence is made up
+            logger.warning("cannot remember in %s when timer %s was due: %s", self._path, name, err)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +91,10 @@ def read_timers(functions: Iterable[TimerFunction]) -> list[Timer]:
 class Timers:
     """Runs the timers of an app from `start` to `stop`."""
 
-    def __init__(
-        self, timers: Iterable[Timer], invoker: Invoker, *, memory: TimerMemory, clock: Clock | None = None
-    ) -> None:
-        self._timers, self._invoker, self._memory = list(timers), invoker, memory
-        self._clock: Clock = clock or WallClock()
+    def __init__(self, timers: Iterable[Timer], invoker: Invoker, *, memory: TimerMemory, clock: Clock) -> None:
+        self._timers, self._invoker, self._memory, self._clock = list(timers), invoker, memory, clock
         self._tasks: list[asyncio.Task[None]] = []
+        self._has_stopped = False
 
     def start(self) -> None:
         """Begin. Functions with `run_on_startup`, and those that missed an occurrence, run at once."""
@@ -122,11 +102,15 @@ class Timers:
             asyncio.create_task(self._run(timer), name=f"timer {timer.function.name}") for timer in self._timers
         ]
 
-    async def stop(self) -> None:
-        """Run nothing more. An async function that is running is cancelled."""
+    async def stop(self, grace: float) -> None:
+        """Run nothing more. An async function that is running is cancelled, and has `grace` seconds to end."""
+        self._has_stopped = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await wait(self._clock, self._tasks, grace)
+        for task in self._tasks:
+            if not task.done():
+                logger.warning("%s was cancelled and goes on; it is left to itself", task.get_name())
 
     async def _run(self, timer: Timer) -> None:
         function, started = timer.function, self._clock.now()
@@ -139,21 +123,25 @@ class Timers:
             await self._fire(timer, past_due=False)
         else:
             self._memory.keep(function.name, last=None, following=due)
-        while True:
-            await self._clock.sleep_until(due)
+        while not self._has_stopped:  # a function may have swallowed the cancellation
+            await self._sleep_until(due)
             past_due = self._clock.now() - due > _LATE
             await self._fire(timer, past_due=past_due)
             # A run that outlasts its interval leaves occurrences behind. One is made up, not all of them.
             due = timer.following(self._clock.now() if past_due else due)
+
+    async def _sleep_until(self, when: datetime) -> None:
+        while (left := (when - self._clock.now()).total_seconds()) > 0:
+            await sleep(self._clock, min(left, _LONGEST_NAP))
 
     async def _fire(self, timer: Timer, *, past_due: bool) -> None:
         function, began = timer.function, self._clock.now()
         following = timer.following(began)
         status = {"Last": self._memory.last(function.name) or "", "Next": following.isoformat()}
         status["LastUpdated"] = status["Last"]
-        _logger.info("timer function %s runs%s", function.name, " (past due)" if past_due else "")
+        logger.info("timer function %s runs%s", function.name, " (past due)" if past_due else "")
         try:
             await self._invoker.call(function, timer_request(past_due=past_due, schedule_status=status))
         except Exception as error:
-            _logger.error("timer function %s failed:\n%s", function.name, user_traceback(error).rstrip())
+            logger.error("timer function %s failed:\n%s", function.name, user_traceback(error).rstrip())
         self._memory.keep(function.name, last=began, following=following)

@@ -10,9 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
+from durable_ext.client.history_view import show_history
 from durable_ext.client.links import ManagementLinks, forwarded_origin, with_origin
-from durable_ext.client.orchestration import OrchestrationClient
-from durable_ext.client.status import DurableOrchestrationStatus
+from durable_ext.client.operations import InstanceOperations
+from durable_ext.client.status import json_or_text
+from durable_ext.codec import Codec
 from durable_ext.errors import (
     CodecError,
     FunctionNotFoundError,
@@ -22,14 +26,15 @@ from durable_ext.errors import (
     InvalidInstanceIdError,
 )
 from durable_ext.history import OrchestrationRuntimeStatus as Status
+from durable_ext.history import encode_events
 from durable_ext.http import query
 from durable_ext.http.bodies import error, status_body
 from durable_ext.http.keys import DevelopmentKeys, Keys
-from durable_ext.http.messages import Request, Response, json_response
+from durable_ext.http.messages import Request, Response, json_bytes_response, json_response
 from durable_ext.http.routes import Scope, match
-from durable_ext.storage.contract import InstanceQuery
+from durable_ext.storage.contract import InstanceQuery, InstanceRecord
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CONTINUATION = "x-ms-continuation-token"
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1000
@@ -55,22 +60,24 @@ class ManagementApi:
 
     def __init__(
         self,
-        client: OrchestrationClient,
+        operations: InstanceOperations,
         *,
+        codec: Codec,
+        hub_name: str,
         keys: Keys | None = None,
         connection_name: str = "Storage",
         use_forwarded_host: bool = False,
     ) -> None:
-        self._client = client
+        self._instances, self._codec, self._hub_name = operations, codec, hub_name
         self._keys: Keys = DevelopmentKeys() if keys is None else keys
-        self._links = ManagementLinks(
-            hub_name=client.task_hub_name, connection_name=connection_name, code_for=self._keys.code_for
-        )
+        self._links = ManagementLinks(hub_name=hub_name, connection_name=connection_name, code_for=self._keys.code_for)
         self._use_forwarded_host = use_forwarded_host
         self._operations: dict[str, Operation] = {
             "start": self._start,
             "status": self._status,
+            "history": self._history,
             "list_instances": self._list_instances,
+            "dead_letters": self._dead_letters,
             "purge": self._purge,
             "purge_many": self._purge_many,
             "raise_event": self._raise_event,
@@ -90,8 +97,8 @@ class ManagementApi:
         if not self._admitted(request, parameters["instance_id"] if route.scope is Scope.INSTANCE else None):
             return Response(status=401)
         hub = query.text(request, "taskHub")
-        if hub is not None and hub.casefold() != self._client.task_hub_name.casefold():
-            return error(400, f"This app serves the task hub '{self._client.task_hub_name}', not '{hub}'.")
+        if hub is not None and hub.casefold() != self._hub_name.casefold():
+            return error(400, f"This app serves the task hub '{self._hub_name}', not '{hub}'.")
         try:
             return await self._operations[route.operation](request, parameters)
         except _BadRequestError as err:
@@ -105,7 +112,7 @@ class ManagementApi:
         except (FunctionNotFoundError, InvalidInstanceIdError, CodecError) as err:
             return _bad_argument(err)
         except Exception as err:
-            _log.exception("%s %s failed", request.method, request.path)
+            logger.exception("%s %s failed", request.method, request.path)
             return error(500, "Something went wrong while processing your request", err)
 
     def _admitted(self, request: Request, instance_id: str | None) -> bool:
@@ -117,10 +124,10 @@ class ManagementApi:
 
     async def _start(self, request: Request, parameters: Parameters) -> Response:
         waiting = _waiting(request)
-        instance_id = await self._client.start_new(
+        instance_id = await self._instances.start(
             parameters["name"],
             parameters.get("instance_id"),
-            _json_body(request),
+            self._codec.encode(_json_body(request)),
             query.text(request, "version"),
         )
         return await self._started(request, instance_id, waiting)
@@ -129,7 +136,7 @@ class ManagementApi:
         waiting = _waiting(request)
         new_id = query.flag(request, "restartWithNewInstanceId", True)
         try:
-            instance_id = await self._client.restart(parameters["instance_id"], new_id)
+            instance_id = await self._instances.restart(parameters["instance_id"], with_new_id=new_id)
         except InstanceNotFoundError:
             return error(400, "InstanceId does not match a valid orchestration instance.")
         except InstanceAlreadyExistsError:
@@ -140,13 +147,13 @@ class ManagementApi:
         fail_with_500 = query.flag(request, "returnInternalServerErrorOnFailure", False)
         if timeout is not None:
             try:
-                status = await self._client.wait_for_completion(instance_id, timeout)
+                ended = await self._instances.wait_for_end(instance_id, timeout)
             except (TimeoutError, InstanceNotFoundError):
                 pass  # still running, or purged meanwhile: answered as if nobody had waited
             else:
-                if status.runtime_status is Status.Completed:
-                    return json_response(200, status.output)
-                return _status_response(request.url, status, fail_with_500)
+                if ended.runtime_status is Status.Completed:
+                    return json_response(200, json_or_text(ended.output))
+                return _status_response(request.url, ended, status_body(ended), fail_with_500)
         payload = self._links.payload(
             instance_id, base_url=self._as_reached(request.base_url, request), fail_with_500=fail_with_500
         )
@@ -155,16 +162,23 @@ class ManagementApi:
     # --- query -------------------------------------------------------------------------------------------
 
     async def _status(self, request: Request, parameters: Parameters) -> Response:
-        status = await self._client.get_status(
-            parameters["instance_id"],
-            show_history=query.flag(request, "showHistory", False),
-            show_history_output=query.flag(request, "showHistoryOutput", False),
-            show_input=query.flag(request, "showInput", True),
-        )
-        if not status:
+        with_input = query.flag(request, "showInput", True)
+        record = await self._instances.get(parameters["instance_id"], with_input=with_input)
+        if record is None:
             return Response(status=404)
+        history = None
+        if query.flag(request, "showHistory", False):
+            events = await self._instances.history_of(record)
+            with_results = query.flag(request, "showHistoryOutput", False)
+            if events is not None:
+                history = show_history(events, with_results=with_results, with_inputs=with_input)
+        body = status_body(record, show_input=with_input, history=history)
         asked = self._as_reached(request.url, request)
-        return _status_response(asked, status, query.flag(request, "returnInternalServerErrorOnFailure", False))
+        return _status_response(asked, record, body, query.flag(request, "returnInternalServerErrorOnFailure", False))
+
+    async def _history(self, request: Request, parameters: Parameters) -> Response:
+        """Every event as it is stored, where `showHistory` leaves out and merges rows."""
+        return json_bytes_response(200, encode_events(await self._instances.history(parameters["instance_id"])))
 
     async def _list_instances(self, request: Request, parameters: Parameters) -> Response:
         asked = InstanceQuery(
@@ -177,18 +191,22 @@ class ManagementApi:
             with_payloads=query.flag(request, "showInput", True),
         )
         try:
-            page = await self._client.list_instances(asked)
+            page = await self._instances.list_page(asked)
         except ValueError as err:  # a token nobody gave out; without it the caller would get page one for ever
             return _bad_argument(err)
         token = page.continuation_token
-        body = [status_body(status) for status in page.instances]
+        body = [status_body(each, show_input=asked.with_payloads) for each in page.instances]
         return json_response(200, body, {CONTINUATION: token} if token else None)
+
+    async def _dead_letters(self, request: Request, parameters: Parameters) -> Response:
+        limit = min(query.positive_int(request, "top", DEFAULT_PAGE), LARGEST_PAGE)
+        return json_bytes_response(200, msgspec.json.encode(await self._instances.dead_letters(limit)))
 
     # --- purge -------------------------------------------------------------------------------------------
 
     async def _purge(self, request: Request, parameters: Parameters) -> Response:
         try:
-            removed = await self._client.operations.purge(parameters["instance_id"])
+            removed = await self._instances.purge(parameters["instance_id"])
         except InstanceStateError as err:
             return json_response(412, str(err))
         return _purged(removed)
@@ -197,42 +215,44 @@ class ManagementApi:
         created_from = query.moment(request, "createdTimeFrom")
         if created_from is None:
             return json_response(400, "Please provide value for 'createdTimeFrom' parameter.")
-        result = await self._client.purge_instance_history_by(
-            created_from, query.moment(request, "createdTimeTo"), query.statuses(request)
+        return _purged(
+            await self._instances.purge_matching(
+                created_from, query.moment(request, "createdTimeTo"), query.statuses(request)
+            )
         )
-        return _purged(result.instances_deleted)
 
     # --- steer -------------------------------------------------------------------------------------------
 
     async def _raise_event(self, request: Request, parameters: Parameters) -> Response:
         instance_id = parameters["instance_id"]
-        status = await self._client.get_status(instance_id, show_input=False)
+        record = await self._instances.get(instance_id, with_input=False)
         # A missing or ended instance is reported before whatever is wrong with the body.
-        if not status:
+        if record is None:
             return Response(status=404)
-        if status.runtime_status is not None and status.runtime_status.is_terminal:
+        if record.runtime_status.is_terminal:
             return Response(status=410)
         media_type = (request.header("content-type") or "").split(";")[0].strip().lower()
         if media_type != "application/json":
             return error(400, "Only application/json request content is supported")
-        await self._client.raise_event(instance_id, parameters["event_name"], _json_body(request))
+        data = self._codec.encode(_json_body(request))
+        await self._instances.raise_event(instance_id, parameters["event_name"], data)
         return Response(status=202)
 
     async def _terminate(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.operations.terminate(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.terminate(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _suspend(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.operations.suspend(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.suspend(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _resume(self, request: Request, parameters: Parameters) -> Response:
-        await self._client.operations.resume(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.resume(parameters["instance_id"], query.text(request, "reason"))
         return Response(status=202)
 
     async def _rewind(self, request: Request, parameters: Parameters) -> Response:
         try:
-            await self._client.rewind(parameters["instance_id"], query.text(request, "reason"))
+            await self._instances.rewind(parameters["instance_id"], query.text(request, "reason"))
         except InstanceStateError as err:
             if Status[err.status].is_terminal:
                 return Response(status=410)
@@ -247,11 +267,11 @@ class ManagementApi:
         return url if origin is None else with_origin(url, origin)
 
 
-def _status_response(url: str, status: DurableOrchestrationStatus, fail_with_500: bool) -> Response:
-    if status.runtime_status is not None and not status.runtime_status.is_terminal:
-        return json_response(202, status_body(status), {"Location": url, "Retry-After": "5"})
-    failed = status.runtime_status is Status.Failed
-    return json_response(500 if failed and fail_with_500 else 200, status_body(status))
+def _status_response(url: str, record: InstanceRecord, body: dict[str, Any], fail_with_500: bool) -> Response:
+    if not record.runtime_status.is_terminal:
+        return json_response(202, body, {"Location": url, "Retry-After": "5"})
+    failed = record.runtime_status is Status.Failed
+    return json_response(500 if failed and fail_with_500 else 200, body)
 
 
 def _bad_argument(cause: Exception) -> Response:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import traceback
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from durable_ext.client.status import DurableOrchestrationStatus
+from durable_ext.client.status import json_or_text
 from durable_ext.http.messages import Response, json_response
+from durable_ext.storage.contract import InstanceRecord
 
 
-def status_body(status: DurableOrchestrationStatus) -> dict[str, Any]:
-    """The status of an existing instance; `historyEvents` is there only if there is a history."""
+def status_body(
+    record: InstanceRecord, *, show_input: bool = True, history: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The status of an instance; `historyEvents` is there only if there is a history."""
     body: dict[str, Any] = {
-        "name": status.name,
-        "instanceId": status.instance_id,
-        "runtimeStatus": status.runtime_status.name if status.runtime_status else None,
-        "input": status.input_,
-        "customStatus": status.custom_status,
-        "output": status.output,
-        "createdTime": _whole_seconds(status.created_time),
-        "lastUpdatedTime": _whole_seconds(status.last_updated_time),
+        "name": record.name,
+        "instanceId": record.instance_id,
+        "runtimeStatus": record.runtime_status.name,
+        "input": json_or_text(record.input) if show_input else None,
+        "customStatus": json_or_text(record.custom_status),
+        "output": json_or_text(record.output),
+        "createdTime": _whole_seconds(record.created_at),
+        "lastUpdatedTime": _whole_seconds(record.updated_at),
     }
-    if status.history is not None:
-        body["historyEvents"] = status.history
+    if history is not None:
+        body["historyEvents"] = history
     return body
 
 
-def _whole_seconds(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _whole_seconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def error(status: int, message: str, cause: BaseException | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""Who may ask the management API for what.
+"""The keys of the management API.
 
 The hub key opens everything. URLs handed out for an instance do not carry it, but a token that is signed with it
 and opens that one instance: whoever is given a status link cannot list, start or purge anything else.

@@ -61,6 +61,11 @@ def json_response(status: int, value: Any, headers: Mapping[str, str] | None = N
     return Response(status=status, headers={**JSON, **(headers or {})}, body=_to_bytes(value))
 
 
+def json_bytes_response(status: int, body: bytes) -> Response:
+    """An answer whose body is JSON already."""
+    return Response(status=status, headers=JSON, body=body)
+
+
 def _to_bytes(value: Any) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

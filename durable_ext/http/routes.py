@@ -1,4 +1,4 @@
-"""Which request means what, and whose key opens it: a table."""
+"""The routes of the management API, and whose key opens each: a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ ROUTES = (
     Route("POST", "orchestrators/{name}", "start", Scope.HUB),
     Route("POST", "orchestrators/{name}/{instance_id}", "start", Scope.HUB),
     Route("GET", "instances/{instance_id}", "status", Scope.INSTANCE),
+    Route("GET", "instances/{instance_id}/history", "history", Scope.INSTANCE),
     Route("GET", "instances", "list_instances", Scope.HUB),
+    Route("GET", "deadletters", "dead_letters", Scope.HUB),
     Route("DELETE", "instances/{instance_id}", "purge", Scope.INSTANCE),
     Route("DELETE", "instances", "purge_many", Scope.HUB),
     Route("POST", "instances/{instance_id}/raiseEvent/{event_name}", "raise_event", Scope.INSTANCE),

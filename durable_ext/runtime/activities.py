@@ -1,111 +1,98 @@
-"""How an activity's code is run: one place decides for sync and async, and nothing it does escapes as an exception."""
+"""The activity slots of a worker: which calls run here, on the event loop or on threads, and which wait for a slot."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import sys
-import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextvars import Context
-from dataclasses import dataclass
-from datetime import datetime
-from time import perf_counter
 from typing import Any
 
-from durable_ext.codec import Codec
-from durable_ext.errors import DurableError, FailureDetails, FunctionNotFoundError, describe, details_json
-from durable_ext.history import TaskCompleted, TaskFailed, encode_event
+from durable_ext.clock import Clock, wait
 from durable_ext.messages import WorkItem
-from durable_ext.registry import Activity, FunctionTable
+from durable_ext.runtime.calls import Calls, Outcome
 from durable_ext.runtime.logs import current_activity
-from durable_ext.tracebacks import user_traceback
+from durable_ext.runtime.register import Register
+from durable_ext.runtime.threads import NoThreadError, Threads, end_thread
 
 logger = logging.getLogger(__name__)
 
-MAX_DELIVERIES = 5
-"""An activity that was handed out this often and never answered is not run again: it kills its process."""
-
-BLOCKING = 1.0
-"""Seconds the event loop may stand still before somebody is told."""
+STUCK_AFTER = 60.0
+"""Seconds after which a call that keeps others waiting is named in the log, and again after each so many."""
 
 
-class ActivityProcessLostError(DurableError):
-    """An activity never came to an end: each time it ran, its process died."""
+class Running:
+    """A call that runs here. `is_given_up`: nobody waits for its outcome any more, and its slot is free."""
 
-    def __init__(self, name: str, times: int) -> None:
-        super().__init__(
-            f"activity '{name}' was started {times} times, and each time the process died before it had an outcome. "
-            f"It is not tried again; look for what kills the process (memory, os._exit, a native crash)."
-        )
-        self.name, self.times = name, times
+    __slots__ = ("began", "is_given_up", "item", "mark", "task")
 
-
-@dataclass(frozen=True, slots=True)
-class _Callable:
-    activity: Activity
-    is_async: bool
+    def __init__(self, item: WorkItem, mark: int, began: float) -> None:
+        self.item, self.mark, self.began = item, mark, began
+        self.task: asyncio.Task[Outcome] | None = None  # None: it has a thread
+        self.is_given_up = False
 
 
 class Activities:
-    """The activity slots of this worker. `settle` hears each outcome once, on the loop, its slot already free.
+    """Runs calls in at most `limit` slots.
 
-    A slot is taken by `reserve` (for calls that a commit is about to claim) or by `start`; either way at most
-    `limit` activities run at a time, and what finds no slot waits here in order.
+    A slot is taken by `reserve` (for calls that a commit is about to claim) or by `start`; what finds no slot waits
+    here in order. `settle` hears each outcome once, on the loop, and says whether the slot is to stay taken for what
+    follows from the outcome; then somebody is to `run` another call in it, or to `release` it. `divert` says whether
+    it takes a call that is not to run here; `give_back` takes calls that cannot be run now.
     """
 
     def __init__(
         self,
-        functions: FunctionTable[Activity],
-        codec: Codec,
+        calls: Calls,
         limit: int,
-        clock: Callable[[], datetime],
-        settle: Callable[[WorkItem, TaskCompleted | TaskFailed], None],
+        clock: Clock,
+        register: Register,
+        settle: Callable[[WorkItem, Outcome], bool],
+        give_back: Callable[[list[WorkItem]], None],
+        divert: Callable[[WorkItem], bool],
     ) -> None:
-        self._functions, self._codec, self._limit, self._clock, self._settle = functions, codec, limit, clock, settle
+        self._calls, self._limit, self._clock, self._register = calls, limit, clock, register
+        self._settle, self._give_back, self._divert = settle, give_back, divert
         self._loop = asyncio.get_running_loop()
-        self._known: dict[str, _Callable] = {}
         self._taken = 0
         self._waiting: deque[WorkItem] = deque()
-        self._tasks: dict[asyncio.Task[TaskCompleted | TaskFailed], WorkItem] = {}
-        self._threads: ThreadPoolExecutor | None = None
-        self._in_threads: dict[int, WorkItem] = {}
-        self._finished: deque[tuple[int, TaskCompleted | TaskFailed]] = deque()
+        self._running: set[Running] = set()
+        self._threads: Threads | None = None
+        self._finished: deque[tuple[Running, Outcome]] = deque()
         self._bell_rung = False
-        self._calls = 0
         self._is_starting = False
-        self._is_closed = False
+        self._is_open = True  # calls may be claimed
+        self._is_held = False  # no call is begun, whoever asks for it
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self.is_barred = False
+        self._told_at = clock.monotonic()
 
     # --- slots ---------------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:
-        """Slots that an activity could take now."""
-        return 0 if self.is_barred else max(0, self._limit - self._taken - len(self._waiting))
+        """Slots that a call could take now."""
+        return max(0, self._limit - self._taken - len(self._waiting)) if self._is_open else 0
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no activity runs or is about to."""
+        """Whether no call runs or is about to; some may wait until `open`."""
         return not self._taken
 
     @property
     def is_idle(self) -> bool:
-        """Whether no activity runs, is about to, or waits for a slot."""
+        """Whether no call runs, is about to, or waits for a slot."""
         return not self._taken and not self._waiting
 
     def reserve(self, wanted: int) -> int:
-        """Take up to so many slots; return how many. Each is given back by `run` or `release`."""
+        """Take up to so many slots; return how many. None while closed."""
         granted = min(wanted, self.free)
         self._taken += granted
         return granted
 
     def release(self, slots: int) -> None:
-        """Give back reserved slots unused."""
+        """Give back slots unused."""
         self._taken -= slots
         self._next()
 
@@ -116,39 +103,44 @@ class Activities:
             self._watchers.append((condition, watcher))
             await watcher
 
-    def bar(self) -> None:
-        """Start nothing more until `unbar`."""
-        self.is_barred = True
-
-    def withdraw(self) -> list[WorkItem]:
-        """Take back what still waits for a slot."""
+    def shut(self) -> list[WorkItem]:
+        """Have no slot free until `go_on`; return what still waited for one. What is started all the same runs."""
+        self._is_open = False
         unstarted = list(self._waiting)
         self._waiting.clear()
         return unstarted
 
-    def unbar(self) -> None:
-        """Start again what waits."""
-        self.is_barred = False
+    def hold(self) -> list[WorkItem]:
+        """Begin no call until `go_on`; return what still waited for a slot."""
+        self._is_held = True
+        return self.shut()
+
+    def go_on(self, *, claim: bool) -> None:
+        """Begin calls again, and with `claim` have slots free again."""
+        self._is_held, self._is_open = False, claim
         self._next()
 
     def _next(self) -> None:
         if self._is_starting:
-            return  # an activity ended while it was started: the loop below goes on by itself
+            return  # a call ended while it was started: the loop below goes on by itself
         self._is_starting = True
         try:
-            while self._waiting and self._taken < self._limit and not self.is_barred:
+            while self._waiting and self._taken < self._limit and not self._is_held:
                 self._taken += 1
                 self.run(self._waiting.popleft())
         finally:
             self._is_starting = False
         if self._watchers:
-            still = []
-            for condition, watcher in self._watchers:
-                if condition() and not watcher.done():
-                    watcher.set_result(None)
-                elif not watcher.done():
-                    still.append((condition, watcher))
-            self._watchers = still
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        still = []
+        for condition, watcher in self._watchers:
+            if condition() and not watcher.done():
+                watcher.set_result(None)
+            elif not watcher.done():
+                still.append((condition, watcher))
+        self._watchers = still
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -158,67 +150,64 @@ class Activities:
         self._next()
 
     def run(self, item: WorkItem) -> None:
-        """Run a call in a slot reserved for it."""
-        found = self._known.get(item.name) or self._find(item.name)
-        if item.deliveries > MAX_DELIVERIES:
-            self._end(item, self._gave_up(item))
-        elif found is None:
-            self._end(item, self._unknown(item))
-        elif found.is_async:
-            self._run_on_loop(found.activity, item)
+        """Run a call in a slot taken for it."""
+        known = self._calls.find(item.name)
+        if self._divert(item):
+            self._free_slot()
+        elif known is None:
+            self._settled(item, self._calls.unknown(item))
+        elif known.is_async:
+            self._run_on_loop(item)
         else:
-            self._run_in_thread(found.activity, item)
+            self._run_in_thread(item)
 
-    def _find(self, name: str) -> _Callable | None:
-        if name not in self._functions:
-            return None
-        activity = self._functions.get(name)
-        found = self._known[name] = _Callable(activity, _is_async(activity.function))
-        return found
+    def of_instance(self, instance_id: str) -> Iterator[Running]:
+        """The calls of one instance that run here."""
+        return (each for each in self._running if each.item.instance_id == instance_id)
 
-    def _run_on_loop(self, activity: Activity, item: WorkItem) -> None:
+    def _run_on_loop(self, item: WorkItem) -> None:
+        running = Running(item, self._register.enter(item, in_thread=False), self._clock.monotonic())
         context = Context()
         context.run(current_activity.set, item)
-        task = _spawn(self._loop, self._call_async(activity, item), context)
-        if task.done() and not task.cancelled():
-            self._end(item, task.result())
+        call = self._calls.run_async(item, running.mark, lambda: running.is_given_up)
+        task = running.task = _spawn(self._loop, call, context)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            self._register.leave(running.mark)
+            self._settled(item, task.result())
         else:
-            self._tasks[task] = item
-            task.add_done_callback(self._task_done)
+            self._running.add(running)
+            task.add_done_callback(lambda task: self._task_done(running, task))
 
-    def _task_done(self, task: asyncio.Task[TaskCompleted | TaskFailed]) -> None:
-        item = self._tasks.pop(task, None)
-        if item is None or task.cancelled():
+    def _task_done(self, running: Running, task: asyncio.Task[Outcome]) -> None:
+        self._running.discard(running)
+        self._register.leave(running.mark)
+        if running.is_given_up:
+            if not task.cancelled():
+                task.exception()  # seen
             return
-        self._end(item, task.result())
+        if task.cancelled():  # by something that cancels every task there is: the process is about to end
+            self._free_slot()
+        else:
+            self._settled(running.item, task.result())
 
-    async def _call_async(self, activity: Activity, item: WorkItem) -> TaskCompleted | TaskFailed:
-        try:
-            argument = self._codec.decode(item.input, activity.input_type)
-            result = await _watched(activity.function(**{activity.input_name: argument}), item)
-            return self._completed(item, result)
-        except asyncio.CancelledError as error:
-            if self._is_closed:
-                raise  # the worker stops: no outcome, the call is offered again
-            return self._failed(item, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise  # meant for the process, not for the activity
-        except BaseException as error:
-            return self._failed(item, error)
-
-    def _run_in_thread(self, activity: Activity, item: WorkItem) -> None:
+    def _run_in_thread(self, item: WorkItem) -> None:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._limit, thread_name_prefix="durable-activity")
-        self._calls += 1
-        self._in_threads[self._calls] = item
+            self._threads = Threads(self._limit)
+        running = Running(item, self._register.enter(item, in_thread=True), self._clock.monotonic())
+        self._running.add(running)
         try:
-            self._threads.submit(self._call_in_thread, self._calls, activity, item)
-        except RuntimeError as error:  # no more threads to be had
-            del self._in_threads[self._calls]
-            self._end(item, self._failed(item, error))
+            self._threads.submit(lambda: self._call_in_thread(running))
+        except NoThreadError as error:
+            self._running.discard(running)
+            self._register.leave(running.mark)
+            logger.error("activity '%s' of %s is given back: %s", item.name, item.instance_id, error)
+            self._give_back([item])
+            self._free_slot()
 
-    def _call_in_thread(self, call: int, activity: Activity, item: WorkItem) -> None:
-        self._finished.append((call, Context().run(self._call_sync, activity, item)))
+    def _call_in_thread(self, running: Running) -> None:
+        if running.is_given_up:  # before it began
+            end_thread()
+        self._finished.append((running, Context().run(self._calls.run_sync, running.item)))
         # One wake-up serves all that finish before the loop comes round. The flag is lowered before the queue is
         # emptied, so whoever sees it up has its outcome fetched.
         if not self._bell_rung:
@@ -226,154 +215,129 @@ class Activities:
             try:
                 self._loop.call_soon_threadsafe(self._fetch_finished)
             except RuntimeError:
+                item = running.item
                 logger.warning("activity '%s' of %s ended after its worker", item.name, item.instance_id)
-
-    def _call_sync(self, activity: Activity, item: WorkItem) -> TaskCompleted | TaskFailed:
-        current_activity.set(item)
-        try:
-            argument = self._codec.decode(item.input, activity.input_type)
-            return self._completed(item, activity.function(**{activity.input_name: argument}))
-        except BaseException as error:
-            return self._failed(item, error)
+        if running.is_given_up:
+            end_thread()
 
     def _fetch_finished(self) -> None:
         self._bell_rung = False
         while self._finished:
-            call, outcome = self._finished.popleft()
-            item = self._in_threads.pop(call, None)
-            if item is not None:  # else it was given back when the worker stopped
-                self._end(item, outcome)
+            running, outcome = self._finished.popleft()
+            self._register.leave(running.mark)
+            if not running.is_given_up:
+                self._running.discard(running)
+                self._settled(running.item, outcome)
 
-    def _end(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
+    def _settled(self, item: WorkItem, outcome: Outcome) -> None:
+        if not self._settle(item, outcome):
+            self._free_slot()
+
+    def _free_slot(self) -> None:
         self._taken -= 1
-        self._settle(item, outcome)
         if self._waiting or self._watchers:
             self._next()
 
-    # --- outcomes ------------------------------------------------------------------------------------
+    # --- giving up -----------------------------------------------------------------------------------
 
-    def _completed(self, item: WorkItem, result: Any) -> TaskCompleted:
-        return TaskCompleted(timestamp=self._clock(), task_scheduled_id=item.task_id, result=self._codec.encode(result))
+    def cancel(self, instance_id: str, task_ids: Collection[int] | None, why: str) -> list[WorkItem]:
+        """Give up calls of an instance, by default all of them, and return them: their slots are free at once.
 
-    def _failed(self, item: WorkItem, error: BaseException) -> TaskFailed:
-        try:
-            failed = self._as_failure(item, describe(error, user_traceback(error)))
-            encode_event(failed)
-        except Exception as unprintable:  # an error whose text raises, or is no Unicode, must not lose the outcome
-            message = f"(the error's text cannot be stored: {type(unprintable).__name__})"
-            failed = self._as_failure(item, FailureDetails(error_type=type(error).__name__, error_message=message))
-        return failed
+        An async one is cancelled. A thread cannot be: it is named in the log and left to itself.
+        """
+        given_up = [each for each in self._waiting if each.instance_id == instance_id and _is_one_of(each, task_ids)]
+        if given_up:  # first, or they would take the slots
+            self._waiting = deque(each for each in self._waiting if each not in given_up)
+        for running in [each for each in self.of_instance(instance_id) if _is_one_of(each.item, task_ids)]:
+            given_up.append(running.item)
+            self._give_up(running)
+            if running.task is None:
+                logger.warning(
+                    "activity '%s' of %s does not end although %s; its thread is left to itself, and its slot is free",
+                    running.item.name,
+                    instance_id,
+                    why,
+                )
+            self._taken -= 1
+        self._next()
+        return given_up
 
-    def _as_failure(self, item: WorkItem, failure: FailureDetails) -> TaskFailed:
-        # two blanks: what comes through the Functions host has them, and field code splits on them
-        reason = f"Activity function '{item.name}' failed:  {failure.error_type}: {failure.error_message}"
-        return self._with_reason(item, reason, failure)
+    def _give_up(self, running: Running) -> None:
+        running.is_given_up = True
+        self._running.discard(running)
+        if running.task is not None:
+            running.task.cancel()
+        elif self._threads is not None:
+            self._threads.let_go()
 
-    def _with_reason(self, item: WorkItem, reason: str, failure: FailureDetails) -> TaskFailed:
-        return TaskFailed(
-            timestamp=self._clock(),
-            task_scheduled_id=item.task_id,
-            reason=reason,
-            details=details_json(failure),
-            failure_details=failure,
+    def tell_of_stuck(self) -> None:
+        """Name in the log what has taken every slot for long."""
+        now = self._clock.monotonic()
+        if self._taken < self._limit or now - self._told_at < STUCK_AFTER:
+            return
+        stuck = sorted((each for each in self._running if now - each.began > STUCK_AFTER), key=lambda each: each.began)
+        if not stuck:
+            return
+        self._told_at = now
+        named = ", ".join(
+            f"'{each.item.name}' of {each.item.instance_id} ({now - each.began:.0f} s)" for each in stuck[:5]
         )
-
-    def _unknown(self, item: WorkItem) -> TaskFailed:
-        error = FunctionNotFoundError(item.name, "activity", self._functions.names())
-        return self._with_reason(item, str(error), describe(error))
-
-    def _gave_up(self, item: WorkItem) -> TaskFailed:
-        error = ActivityProcessLostError(item.name, item.deliveries - 1)
-        failure = FailureDetails(error_type=type(error).__name__, error_message=str(error), is_non_retriable=True)
-        return self._as_failure(item, failure)
-
-    # --- the end -------------------------------------------------------------------------------------
+        logger.warning(
+            "all %d activity slots are taken, %d of them by calls older than %.0f s: %s%s. Give such calls a timeout, "
+            "terminate their instances, or raise maxConcurrentActivityFunctions",
+            self._limit,
+            len(stuck),
+            STUCK_AFTER,
+            named,
+            " ..." if len(stuck) > 5 else "",
+        )
 
     async def close(self, grace: float) -> list[WorkItem]:
         """Wait up to `grace` seconds for what runs; return the calls that did not end and were not begun.
 
         Async activities are cancelled then. Threads cannot be: theirs run on, and what they return is not used.
         """
-        unstarted = self.withdraw()
-        self.is_barred = True
-        try:
-            async with asyncio.timeout(grace):
-                await self.until(lambda: not self._tasks and not self._in_threads)
-        except TimeoutError:
-            pass
-        self._is_closed = True
-        unfinished = list(self._in_threads.values())
-        for item in unfinished:
-            logger.warning("activity '%s' of %s did not end in time; its thread is left", item.name, item.instance_id)
-        self._in_threads.clear()
-        unfinished += await self._cancel_tasks(max(grace, 1.0))
+        unstarted = self.hold()
+        over = asyncio.ensure_future(self.until(lambda: not self._running))
+        if await wait(self._clock, [over], grace):
+            over.cancel()
+        late = list(self._running)
+        for running in late:
+            item = running.item
+            logger.warning("activity '%s' of %s did not end in time%s", item.name, item.instance_id, _what_now(running))
+            self._give_up(running)
+            self._taken -= 1
+        cancelled = [each.task for each in late if each.task is not None]
+        ignoring = await wait(self._clock, cancelled, 1.0)
+        for running in late:
+            if running.task in ignoring:
+                logger.warning(
+                    "activity '%s' of %s ignores its cancellation", running.item.name, running.item.instance_id
+                )
         if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        return unfinished + unstarted
-
-    async def _cancel_tasks(self, patience: float) -> list[WorkItem]:
-        tasks = dict(self._tasks)
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience)
-        unfinished = []
-        for task, item in tasks.items():
-            if task.done() and not task.cancelled():
-                self._settle(item, task.result())
-                continue
-            if not task.done():
-                logger.warning("activity '%s' of %s ignores its cancellation", item.name, item.instance_id)
-            unfinished.append(item)
-        return unfinished
+            self._threads.close()
+        return [each.item for each in late] + unstarted
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+def _is_one_of(item: WorkItem, task_ids: Collection[int] | None) -> bool:
+    return task_ids is None or item.task_id in task_ids
+
+
+def _what_now(running: Running) -> str:
+    return "; its thread is left" if running.task is None else ", and is cancelled"
 
 
 if sys.version_info >= (3, 12):
 
     def _spawn(
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, TaskCompleted | TaskFailed],
-        context: Context,
-    ) -> asyncio.Task[TaskCompleted | TaskFailed]:
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Outcome], context: Context
+    ) -> asyncio.Task[Outcome]:
         """A task that has run up to its first suspension: most activities in a chain never wait for the loop."""
         return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
 
 else:
 
     def _spawn(
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Coroutine[Any, Any, TaskCompleted | TaskFailed],
-        context: Context,
-    ) -> asyncio.Task[TaskCompleted | TaskFailed]:
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Outcome], context: Context
+    ) -> asyncio.Task[Outcome]:
         return loop.create_task(coroutine, context=context)
-
-
-@types.coroutine
-def _watched(awaitable: Awaitable[Any], item: WorkItem) -> Generator[Any, Any, Any]:
-    """Await, and tell if a step between two suspensions holds up the loop."""
-    steps = awaitable.__await__()
-    step: Callable[[Any], Any] = steps.send
-    argument: Any = None
-    while True:
-        began = perf_counter()
-        try:
-            suspended_on = step(argument)
-        except StopIteration as end:
-            return end.value
-        finally:
-            if (took := perf_counter() - began) > BLOCKING:
-                logger.warning(
-                    "activity '%s' of %s held up the event loop for %.1f s: await instead, or make it a plain def",
-                    item.name,
-                    item.instance_id,
-                    took,
-                )
-        try:
-            argument, step = (yield suspended_on), steps.send
-        except BaseException as error:
-            argument, step = error, steps.throw

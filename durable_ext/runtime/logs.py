@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from durable_ext.engine.turn import Turn
 from durable_ext.history import OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
-from durable_ext.runtime.admission import Drop
+from durable_ext.runtime.message_filter import Drop
 
 logger = logging.getLogger("durable_ext.runtime")
 
@@ -57,7 +57,7 @@ def log_drop(instance_id: str, name: str, drop: Drop) -> None:
     """A message goes unused: a warning if its sender may have counted on it."""
     level = logging.WARNING if drop.is_loss else logging.DEBUG
     if logger.isEnabledFor(level):
-        event = drop.delivery.event
+        event = drop.event
         what = getattr(event, "name", None)
         kind = f"{type(event).__name__} '{what}'" if what else type(event).__name__
         logger.log(level, "%s dropped: instance %s (%s): %s", kind, instance_id, name or "not begun", drop.reason)

@@ -1,50 +1,41 @@
-"""One turn of one instance, from what is committed to the next commit."""
+"""Runs turns: load what is committed, decide, commit, and only then let it take effect.
+
+Nothing of a turn has an effect before its commit, so a worker may die anywhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from durable_ext.codec import Codec
-from durable_ext.engine.orchestration import OrchestrationSession
-from durable_ext.engine.turn import EngineOptions, Turn
-from durable_ext.errors import DurableError, FunctionNotFoundError
-from durable_ext.history import HistoryEvent, TaskCompleted, TaskFailed
+from durable_ext.clock import Clock
+from durable_ext.errors import DurableError, VersionConflictError
+from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
-from durable_ext.registry import Registry
-from durable_ext.runtime.activities import BLOCKING, Activities
-from durable_ext.runtime.admission import Admission, Standing, admit
-from durable_ext.runtime.damage import assess, fail_before_start
+from durable_ext.runtime.activities import Activities
+from durable_ext.runtime.calls import BLOCKING, Calls
+from durable_ext.runtime.decide import Decision, TurnInput, decide
+from durable_ext.runtime.errands import Errands
+from durable_ext.runtime.instances import CachedInstance
 from durable_ext.runtime.logs import log_drop, log_turn
-from durable_ext.runtime.residents import Resident
-from durable_ext.runtime.verdicts import MAX_DEATHS, OrchestratorProcessLostError, condemn, orchestrator_letter
-from durable_ext.storage.contract import Commit, DeadLetter, Delivery, Opening, Receipt, Snapshot, StatusChange, Store
+from durable_ext.runtime.program import Program
+from durable_ext.runtime.quarantine import OrchestratorProcessLostError, Quarantine, TurnBrokenInChildError
+from durable_ext.runtime.register import Register
+from durable_ext.runtime.state import Arrival, InstanceState, LocalOutcome
+from durable_ext.storage.contract import Commit, Delivery, Snapshot, StatusChange, Store, Version
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-STATUS_INTERVAL = timedelta(seconds=10)
-"""The status row is written this often while turns are committed, changed or not."""
 
 MAX_FAULTS = 3
 """After so many turns that broke down in our own code, the instance fails."""
 
-
-class LocalOutcome(Delivery, frozen=True, kw_only=True):
-    """The outcome of an activity that ran here, on its way into a turn without having been stored first."""
-
-    event: TaskCompleted | TaskFailed
-    item: WorkItem
-    letter: DeadLetter | None = None
+PARK_FOR = timedelta(minutes=2)
+"""How long what this app does not know is left to other workers of a shared hub before it fails."""
 
 
 class TurnBrokenError(DurableError):
@@ -54,228 +45,284 @@ class TurnBrokenError(DurableError):
         super().__init__(f"{type(error).__name__}: {error}")
 
 
-class Turns:
-    """Runs turns. `claim` grants slots for activities that are to run here as soon as the turn is committed.
+class BelongsApartError(DurableError):
+    """The turn is under suspicion of killing its process, and is not to be run in this one."""
 
-    At most `max_concurrent` orchestrators are being read and run at a time.
-    """
+
+class UnknownHereError(DurableError):
+    """The hub's other workers may know the orchestrator; this one does not."""
+
+
+class Turns:
+    """Runs turns. At most `max_concurrent` orchestrators are being read and run at a time."""
 
     def __init__(
         self,
         store: Store,
-        registry: Registry,
-        codec: Codec,
-        options: EngineOptions,
-        clock: Callable[[], datetime],
-        claim: Callable[[int], int],
+        program: Program,
+        clock: Clock,
+        calls: Calls,
         activities: Activities,
+        register: Register,
+        quarantine: Quarantine,
         max_concurrent: int,
+        errands: Errands,
     ) -> None:
-        self._store, self._orchestrators, self._codec, self._options = store, registry.orchestrators, codec, options
+        self._store, self._program, self._clock, self._calls = store, program, clock, calls
+        self._activities, self._register, self._quarantine = activities, register, quarantine
         self._slots = asyncio.Semaphore(max_concurrent)
-        self._clock, self._claim, self._activities = clock, claim, activities
+        self._errands = errands
+        self._traits = store.traits
 
-    async def run(self, resident: Resident, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Take a turn; return the deliveries that came too early for any.
+    async def run(self, instance: CachedInstance, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Take a turn; return what came too early for any.
 
-        Raises `TurnBrokenError` if the turn breaks down, `VersionConflictError` if it does not count, and whatever the
-        store raises; then nothing of it is durable, and what the resident holds is not to be used.
+        Raises `BelongsApartError` and `UnknownHereError`, having done nothing, `TurnBrokenError` if the turn breaks
+        down, `VersionConflictError` if it does not count, and whatever the store raises; then nothing of it is known
+        to be durable, and what is in memory is not to be used.
         """
-        if resident.deaths or any(each.damage is not None for each in deliveries):
-            resident.forget()  # a verdict needs the history, and must not rest on anything half known
         # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
         async with self._slots:
-            opening = await self._store.begin(resident.instance_id, resident.version, deliveries)
-            if not opening.deliveries:
-                return ()
-            now = self._clock()
-            try:
-                admission, turn, letters = self._compute(resident, opening, now)
-            except (Exception, SystemExit) as error:
-                raise TurnBrokenError(error) from error
-        for drop in admission.drops:
-            log_drop(resident.instance_id, resident.standing.name, drop)
-        consumed = [each.receipt for each in opening.deliveries]
-        if admission.deferred:
-            early = {each.receipt for each in admission.deferred}
-            consumed = [each for each in consumed if each not in early]
-        if turn is not None:
-            await self._commit_turn(resident, turn, admission, consumed, letters, now)
-        elif consumed:
-            await self._commit_drops(resident, admission, consumed, letters)
-        return admission.deferred
+            snapshot, news = None, arrivals
+            if instance.version is None or any(map(_is_delivery, arrivals)):
+                snapshot, news = await self._load(instance, arrivals)
+                if not news:
+                    self._leave_unread(instance, snapshot)
+                    return ()
+            now = self._clock.now()
+            self._check_that_it_runs_here(instance, snapshot, news, now)
+            decision = self._decide(instance, snapshot, news, now)
+        return await self._carry_out(instance, decision, now)
 
-    # --- compute -------------------------------------------------------------------------------------
-
-    def _compute(
-        self, resident: Resident, opening: Opening, now: datetime
-    ) -> tuple[Admission, Turn | None, list[DeadLetter]]:
-        news, verdict = opening.deliveries, _verdict(resident, opening.deliveries)
-        if opening.snapshot is not None:
-            self._adopt(resident, opening.snapshot, replay=verdict is None)
-        awaits = resident.session.awaits if resident.session is not None else _anything
-        admission = admit(resident.standing, news, awaits, now)
-        letters = [each.letter for each in news if type(each) is LocalOutcome and each.letter is not None]
-        damage = assess(resident.standing, admission, news, now)
-        if damage is not None:
-            letters += damage.letters
-            verdict = verdict or damage.error
-            if damage.error is not None and damage.lost_start is not None:
-                return admission, fail_before_start(damage.lost_start, damage.error), letters
-        if not admission.events and (damage is None or damage.error is None):
-            return admission, None, letters
-        history = opening.snapshot.history if opening.snapshot is not None else ()
-        if verdict is None:
-            return admission, self._advance(resident, admission, history, now), letters
-        if admission.events:
-            letters.append(orchestrator_letter(resident.standing, admission, verdict, now))
-        return admission, condemn(resident.standing, admission, history, verdict, now), letters
-
-    def _adopt(self, resident: Resident, snapshot: Snapshot, *, replay: bool) -> None:
-        """Go by what the store has instead of what was known."""
-        resident.forget()
-        resident.version, resident.standing = snapshot.version, Standing.of(snapshot)
-        if replay and resident.standing.started is not None and not resident.standing.has_ended:
-            resident.session = self._session(resident.standing.name)
-            self._timed(resident, "replay", resident.session.replay, snapshot.history)
-
-    def _advance(
-        self, resident: Resident, admission: Admission, history: Sequence[HistoryEvent], now: datetime
-    ) -> Turn:
-        session = resident.session
-        if admission.begins is not None:
-            if session is not None:
-                session.close()
-            session = resident.session = self._session(admission.begins.name)
-        elif admission.rewinds:
-            session = resident.session = self._session(resident.standing.name)
-            self._timed(resident, "replay", session.replay, history)
-        if session is None:
-            raise RuntimeError(f"events were admitted to {resident.instance_id}, which has no session")
-        return self._timed(resident, "turn", session.advance, now, admission.events)
-
-    def _session(self, name: str) -> OrchestrationSession:
+    async def run_apart(self, instance: CachedInstance, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Take a turn in a process of its own; the rest is as `run` has it."""
+        instance.forget()
+        snapshot, news = await self._load(instance, arrivals)
+        if not news:
+            self._leave_unread(instance, snapshot)
+            return ()
+        assert snapshot is not None, "what was forgotten is read again"
+        instance.memory.state = InstanceState.of(snapshot)
+        now = self._clock.now()
         try:
-            orchestrator = self._orchestrators.get(name)
-        except FunctionNotFoundError as error:
-            return OrchestrationSession(_raiser(error), codec=self._codec, options=self._options)
-        return OrchestrationSession(
-            orchestrator.function, codec=self._codec, options=self._options, input_type=orchestrator.input_type
-        )
+            decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now))
+            if decision.turn is not None:
+                instance.memory.state = instance.memory.state.after(decision.turn)
+        except OrchestratorProcessLostError as killed:
+            instance.fault, instance.faults = killed, MAX_FAULTS
+            decision = self._decide(instance, snapshot, news, now)
+        except TurnBrokenInChildError as error:
+            raise TurnBrokenError(error) from error
+        deferred = await self._carry_out(instance, decision, now)
+        self._quarantine.clear_turn(instance.instance_id)
+        instance.forget()
+        return deferred
 
-    def _timed(self, resident: Resident, what: str, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    # --- load ----------------------------------------------------------------------------------------
+
+    async def _load(
+        self, instance: CachedInstance, arrivals: Sequence[Arrival]
+    ) -> tuple[Snapshot | None, Sequence[Arrival]]:
+        """What is committed, if it is to be taken up, and what of the arrivals is news."""
+        deliveries = [each for each in arrivals if type(each) is Delivery]
+        loaded = await self._store.begin(instance.instance_id, instance.version, deliveries)
+        if loaded.snapshot is not None:
+            instance.version = loaded.snapshot.version
+        if len(deliveries) == len(arrivals):
+            return loaded.snapshot, loaded.deliveries
+        return loaded.snapshot, _in_order(arrivals, loaded.deliveries)
+
+    def _leave_unread(self, instance: CachedInstance, snapshot: Snapshot | None) -> None:
+        """There is no turn: what was read is not taken up, so its version must not stand for what is in memory."""
+        if snapshot is not None:
+            instance.forget()
+
+    # --- decide --------------------------------------------------------------------------------------
+
+    def _check_that_it_runs_here(
+        self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
+    ) -> None:
+        if not (self._traits.is_shared or self._quarantine.is_active):
+            return
+        name = _orchestrator_name(instance, snapshot, news)
+        if self._quarantine.holds_turn(instance.instance_id, name):
+            raise BelongsApartError(f"instance '{instance.instance_id}' is to run in a process of its own")
+        is_foreign = self._traits.is_shared and name and name not in self._program.registry.orchestrators
+        if is_foreign and now - max(each.event.timestamp for each in news) < PARK_FOR:
+            raise UnknownHereError(f"orchestrator '{name}' is not known here")
+
+    def _decide(
+        self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
+    ) -> Decision:
+        memory = instance.memory
+        fault = instance.fault if instance.faults >= MAX_FAULTS else None
+        name = memory.state.name if snapshot is None else _orchestrator_name(instance, snapshot, news)
+        self._register.mark_turn(instance.instance_id, name)
         began = perf_counter()
-        result = call(*args, **kwargs)
-        if (took := perf_counter() - began) > BLOCKING:
-            logger.warning(
-                "a %s of orchestrator '%s' (instance %s) held up the event loop for %.1f s: "
-                "work belongs into activities, and long histories are cut with continue_as_new",
-                what,
-                (resident.session and resident.session.name) or resident.standing.name,
-                resident.instance_id,
-                took,
-            )
-        return result
-
-    # --- commit --------------------------------------------------------------------------------------
-
-    async def _commit_turn(
-        self,
-        resident: Resident,
-        turn: Turn,
-        admission: Admission,
-        consumed: Sequence[Receipt],
-        letters: Sequence[DeadLetter],
-        now: datetime,
-    ) -> None:
-        status = None
-        if turn.status_changed or now - resident.status_written >= STATUS_INTERVAL:
-            status = StatusChange(
-                runtime_status=turn.runtime_status,
-                updated_at=now,
-                custom_status=turn.custom_status,
-                output=turn.output,
-                started=turn.started,
-            )
-        work: Sequence[WorkItem] = turn.work
-        # What a rewind asks for again may be under way somewhere: leave it to the store to offer it, or not.
-        slots = self._claim(len(work)) if work and not admission.rewinds else 0
-        if slots:
-            work = [*(msgspec.structs.replace(each, deliveries=1) for each in work[:slots]), *work[slots:]]
         try:
-            await self._commit(
-                resident,
-                Commit(
-                    instance_id=resident.instance_id,
-                    execution_id=turn.execution_id,
-                    version=resident.version,
-                    events=turn.events,
-                    replaces_history=turn.replaces_history
-                    or (admission.begins is not None and resident.standing.execution_id is not None),
-                    messages=[*turn.messages, *admission.replies] if admission.replies else turn.messages,
-                    work=work,
-                    status=status,
-                    consumed=consumed,
-                    dead_letters=letters,
-                ),
-            )
-        except BaseException:
-            self._activities.release(slots)
-            raise
-        if status is not None:
-            resident.status_written = now
-        self._committed(resident, turn)
-        for each in work[:slots]:
-            self._activities.run(each)
+            return decide(memory, snapshot, news, self._program, now, fault)
+        except (Exception, SystemExit) as error:
+            raise TurnBrokenError(error) from error
+        finally:
+            self._register.clear()
+            if (took := perf_counter() - began) > BLOCKING:
+                _warn_of_blocking(instance, name, took, is_replay=snapshot is not None and bool(snapshot.history))
 
-    async def _commit_drops(
-        self, resident: Resident, admission: Admission, consumed: Sequence[Receipt], letters: Sequence[DeadLetter]
-    ) -> None:
-        await self._commit(
-            resident,
-            Commit(
-                instance_id=resident.instance_id,
-                execution_id=resident.standing.execution_id or "",
-                version=resident.version,
-                messages=admission.replies,
-                consumed=consumed,
-                dead_letters=letters,
-            ),
+    # --- commit, and what follows from it ------------------------------------------------------------
+
+    async def _carry_out(self, instance: CachedInstance, decision: Decision, now: datetime) -> Sequence[Arrival]:
+        if decision.is_empty:
+            self._release(instance, 0)
+        else:
+            inline, queued = self._share_out(instance, decision)
+            status = self._status(instance, decision, now)
+            instance.version = await self._commit(instance, decision, inline, queued, status)
+            if status is not None:
+                instance.status_written = now
+            self._apply(instance, decision, inline)
+        for drop in decision.drops:
+            log_drop(instance.instance_id, instance.memory.state.name, drop)
+        return decision.deferred
+
+    def _share_out(self, instance: CachedInstance, decision: Decision) -> tuple[Sequence[WorkItem], Sequence[WorkItem]]:
+        """The calls that are to run here as soon as the turn is committed, and those for whoever has a free slot."""
+        work = decision.turn.work if decision.turn is not None else ()
+        # What a rewind asks for again may be under way somewhere: leave it to the store to offer it, or not.
+        if not work or decision.rewinds:
+            return (), work
+        here, elsewhere = list(work), []
+        if self._traits.is_shared:
+            elsewhere = [each for each in work if not self._calls.knows(each.name)]
+            here = [each for each in work if self._calls.knows(each.name)]
+        if (more := len(here) - instance.slots) > 0:
+            instance.slots += self._activities.reserve(more)
+        inline = [msgspec.structs.replace(each, tries=1) for each in here[: instance.slots]]
+        return inline, [*here[len(inline) :], *elsewhere]
+
+    def _status(self, instance: CachedInstance, decision: Decision, now: datetime) -> StatusChange | None:
+        turn = decision.turn
+        if turn is None:
+            return None
+        # A rewound execution may fail again at once: in the same status, for another reason.
+        is_due = turn.status_changed or decision.rewinds
+        if not is_due and now - instance.status_written < self._traits.status_interval:
+            return None
+        return StatusChange(
+            runtime_status=turn.runtime_status,
+            updated_at=now,
+            custom_status=turn.custom_status,
+            output=turn.output,
+            started=turn.started,
         )
 
-    async def _commit(self, resident: Resident, commit: Commit) -> None:
+    async def _commit(
+        self,
+        instance: CachedInstance,
+        decision: Decision,
+        inline: Sequence[WorkItem],
+        queued: Sequence[WorkItem],
+        status: StatusChange | None,
+    ) -> Version:
+        turn = decision.turn
+        messages = turn.messages if turn is not None else ()
+        commit = Commit(
+            instance_id=instance.instance_id,
+            execution_id=turn.execution_id if turn is not None else instance.memory.state.execution_id or "",
+            version=instance.version,
+            events=turn.events if turn is not None else (),
+            replaces_history=decision.replaces_history,
+            messages=[*messages, *decision.replies] if decision.replies else messages,
+            queued=queued,
+            inline=inline,
+            status=status,
+            consumed=decision.consumed,
+            kept=decision.kept,
+            completed=decision.completed,
+            cancelled=turn.cancelled if turn is not None else (),
+            cancels_all=_cancels_all(decision),
+            dead_letters=decision.dead_letters,
+        )
         try:
-            resident.version = await self._store.commit(commit)
+            return await self._store.commit(commit)
+        except VersionConflictError:
+            raise
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             raise TurnBrokenError(error) from error  # something in it cannot be stored, today or later
+        except BaseException:
+            # Perhaps it took effect all the same. Then these are claimed by a worker that will never start them.
+            if inline:
+                self._errands.give_work_back(inline)
+            raise
 
-    def _committed(self, resident: Resident, turn: Turn) -> None:
-        started = turn.started
-        if started is not None:
-            resident.standing = Standing(resident.instance_id, turn.runtime_status, started)
-        elif turn.runtime_status is not resident.standing.status:
-            resident.standing = replace(resident.standing, status=turn.runtime_status, completed=None)
-        log_turn(resident.instance_id, resident.standing.name, turn)
-        if turn.runtime_status.is_terminal:
-            resident.forget()
+    def _apply(self, instance: CachedInstance, decision: Decision, inline: Sequence[WorkItem]) -> None:
+        turn = decision.turn
+        if turn is not None:
+            cancels_all = _cancels_all(decision)
+            if cancels_all or turn.cancelled:
+                why = "its instance has ended" if cancels_all else "its timeout has passed"
+                task_ids = None if cancels_all else turn.cancelled
+                self._quarantine.cancel(instance.instance_id, task_ids)
+                if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
+                    # The store has forgotten them, but for those that came here after the commit: somebody waits for
+                    # those again, or for the first time.
+                    self._errands.give_work_back(given_up)
+            log_turn(instance.instance_id, instance.memory.state.name, turn)
+            if turn.runtime_status.is_terminal:
+                instance.forget()
+        self._release(instance, len(inline))
+        for each in inline:
+            self._activities.run(each)
+
+    def _release(self, instance: CachedInstance, used: int) -> None:
+        spare, instance.slots = instance.slots - used, 0
+        if spare:
+            self._activities.release(spare)
 
 
-def _verdict(resident: Resident, news: Sequence[Delivery]) -> Exception | None:
-    """Why the instance is not to be run any more, if so."""
-    if resident.fault is not None and resident.faults >= MAX_FAULTS:
-        return resident.fault
-    deaths = max(each.deaths for each in news) if resident.deaths else 0
-    if deaths >= MAX_DEATHS:
-        return OrchestratorProcessLostError(resident.instance_id, deaths)
-    return None
+def _cancels_all(decision: Decision) -> bool:
+    """Whether nothing that the instance has called is to go on. What one that returned left behind is: nobody waits
+    for it, but somebody may want it done."""
+    turn = decision.turn
+    if turn is None:
+        return False
+    status = turn.runtime_status
+    if decision.begins and decision.replaces_history:
+        return True
+    return status.is_terminal and status is not OrchestrationRuntimeStatus.Completed
 
 
-def _anything(event: HistoryEvent) -> bool:
-    return True
+def _is_delivery(arrival: Arrival) -> bool:
+    return type(arrival) is Delivery
 
 
-def _raiser(error: FunctionNotFoundError) -> Callable[[Any], Any]:
-    def not_found(context: Any) -> Any:
-        raise error
+def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:
+    """News and local outcomes in the order of their arrival; ahead of them what was not asked about."""
+    asked = {each.receipt for each in arrivals if type(each) is Delivery}
+    answered = {each.receipt: each for each in news}
+    ordered: list[Arrival] = [each for each in news if each.receipt not in asked]
+    for each in arrivals:
+        if type(each) is LocalOutcome:
+            ordered.append(each)
+        elif type(each) is Delivery and (found := answered.pop(each.receipt, None)) is not None:
+            ordered.append(found)
+    return ordered
 
-    return not_found
+
+def _orchestrator_name(instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival]) -> str:
+    """The orchestrator whose code the turn would run, empty if there is none."""
+    start = next((each.event for each in news if isinstance(each.event, ExecutionStarted)), None)
+    state = InstanceState.of(snapshot) if snapshot is not None else instance.memory.state
+    if start is not None and (state.started is None or state.has_ended):
+        return start.name
+    return state.name
+
+
+def _warn_of_blocking(instance: CachedInstance, name: str, took: float, *, is_replay: bool) -> None:
+    logger.warning(
+        "a %s of orchestrator '%s' (instance %s) held up the event loop for %.1f s: "
+        "work belongs into activities, and long histories are cut with continue_as_new",
+        "replay" if is_replay else "turn",
+        name,
+        instance.instance_id,
+        took,
+    )

@@ -1,8 +1,7 @@
-"""The worker: takes messages from the store, runs turns, commits them, and runs the activities they call.
+"""The worker: takes messages and activity calls from the store, and keeps every instance in its round.
 
-One instance has one turn at a time; whatever arrives meanwhile goes together into the next. A turn is: begin (what is
-committed, what is news), admit (what of it counts), advance (user code), commit, and only then start the activities
-the commit claimed. Nothing of a turn has an effect before its commit, so a worker may die anywhere.
+One instance has one turn at a time; whatever arrives meanwhile goes together into the next. What a turn does is in
+`turns`; what may be in memory, and where it is in its round, in `instances`.
 """
 
 from __future__ import annotations
@@ -12,35 +11,28 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
-from durable_ext.codec import Codec
-from durable_ext.engine.turn import EngineOptions
+from durable_ext.clock import Clock, sleep, wait
 from durable_ext.errors import VersionConflictError
-from durable_ext.history import TaskCompleted, TaskFailed
+from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem
-from durable_ext.registry import Registry
 from durable_ext.runtime import backoff
-from durable_ext.runtime.activities import MAX_DELIVERIES, Activities
-from durable_ext.runtime.fetcher import Fetcher
-from durable_ext.runtime.residents import Resident, Residents
-from durable_ext.runtime.turns import LocalOutcome, TurnBrokenError, Turns
+from durable_ext.runtime.activities import Activities
+from durable_ext.runtime.calls import Calls, Outcome
+from durable_ext.runtime.errands import Errands, spawn, wait_or_cancel
+from durable_ext.runtime.instances import CachedInstance, InstanceCache, Place
+from durable_ext.runtime.program import Program
+from durable_ext.runtime.quarantine import Quarantine
+from durable_ext.runtime.register import Register
+from durable_ext.runtime.state import Arrival, LocalOutcome
+from durable_ext.runtime.turns import PARK_FOR, BelongsApartError, TurnBrokenError, Turns, UnknownHereError
 from durable_ext.settings import Settings
-from durable_ext.storage.contract import SUSPECT_DELIVERIES, DeadLetter, Delivery, Store
+from durable_ext.storage.contract import DeadLetter, Store
 
 logger = logging.getLogger(__name__)
-
-SUSPECT_DEATHS = 3
-"""Once this many workers died over a message, its instance's turn runs with nothing beside it."""
-
-TRIAL_DEATHS = 6
-"""From here on the messages of other suspects are out of reach while it runs."""
-
-TRIAL_SECONDS = 30.0
-"""How long they are: enough for a process to die and be started again."""
 
 MAX_CONFLICTS = 5
 """Lost version checks in a row after which the messages are left to whoever wins."""
@@ -48,49 +40,58 @@ MAX_CONFLICTS = 5
 SWEEP_INTERVAL = 5.0
 """Seconds between two sweeps."""
 
+NEIGHBOUR_INTERVAL = 1.0
+"""Seconds between two looks whether another process of this machine has died."""
+
 TURNS_IN_FLIGHT = 256
 """Turns begun and not yet committed, at most. Most of them wait for the store, which commits many at once."""
+
+TURNS_APART = 2
+"""Turns that run in processes of their own at a time."""
 
 BUFFERED_INSTANCES = 2_000
 """With this many instances waiting for a turn, nothing more is received."""
 
+PARK_DELAY = 5.0
+"""Seconds until what is not known here is offered again to all workers of the hub."""
 
-def utcnow() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
+LAST_WORDS = 5.0
+"""Seconds beyond the grace that a stop gives the store to take what there is to store."""
 
 
 class Worker:
     """Drives the instances of one store with the functions of one app, from `start` to `stop`.
 
-    `warm_instances` bounds the orchestrators kept in memory while they wait.
+    `warm_instances` bounds the orchestrators kept in memory while they wait. Without `fetch_work` it runs only the
+    activity calls that its own turns make and those that are handed to `perform`. `quarantine_command` starts a
+    process that runs what may be what killed this one before.
     """
 
     def __init__(
         self,
         store: Store,
-        registry: Registry,
+        program: Program,
         settings: Settings,
-        codec: Codec,
-        options: EngineOptions,
-        clock: Callable[[], datetime] = utcnow,
+        clock: Clock,
         *,
         warm_instances: int = 1_000,
+        fetch_work: bool = True,
+        quarantine_command: Sequence[str] | None = None,
     ) -> None:
-        self._store, self._registry, self._settings, self._codec = store, registry, settings, codec
-        self._options, self._clock = options, clock
-        self._residents = Residents(warm_instances, settings.extended_session_idle_timeout_in_seconds)
-        self._due: deque[Resident] = deque()
-        self._suspects: deque[Resident] = deque()
+        self._store, self._program, self._settings, self._clock = store, program, settings, clock
+        self._traits = store.traits
+        self._fetches_work, self._quarantine_command = fetch_work, quarantine_command
+        self._errands = Errands(store, clock)
+        self._instances = InstanceCache(warm_instances, settings.extended_session_idle_timeout_in_seconds, clock)
+        self._due: deque[CachedInstance] = deque()
+        self._apart: deque[CachedInstance] = deque()
         self._runners: set[asyncio.Task[None]] = set()
-        self._isolation: asyncio.Task[None] | None = None
-        self._is_trial_over = False
-        self._is_quiet = False  # no turn may start: a suspect's runs, or is next
-        self._runners_gone: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        self._chores: set[asyncio.Task[None]] = set()
+        self._runners_apart: set[asyncio.Task[None]] = set()
+        self._calls_apart: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
-        self._is_stopping = False
+        self._room: asyncio.Future[None] | None = None
+        self._stirs = 0
+        self._is_started = self._is_stopping = self._is_held = False
         self._end: asyncio.Task[None] | None = None
 
     # --- life ----------------------------------------------------------------------------------------
@@ -98,41 +99,95 @@ class Worker:
     async def start(self) -> None:
         """Become the store's host and begin to work. Raises `StoreInUseError` if it has one already."""
         self._loop = asyncio.get_running_loop()
-        await self._store.host(f"process {os.getpid()} on {socket.gethostname()}")
+        await self._store.host(f"process {os.getpid()} on {socket.gethostname()}", self._lost_some)
+        traits, settings = self._traits, self._settings
+        self._register = Register(traits.directory)
+        self._quarantine = Quarantine(self._register, self._program, self._clock, self._quarantine_command, self._alone)
+        self._quarantine.take_over(sole=not traits.is_shared)
+        calls = Calls(self._program, self._clock, self._register)
         self._activities = Activities(
-            self._registry.activities,
-            self._codec,
-            self._settings.max_concurrent_activity_functions,
+            calls,
+            settings.max_concurrent_activity_functions,
             self._clock,
+            self._register,
             self._settle,
+            self._errands.give_work_back,
+            self._divert,
         )
-        self._fetcher = Fetcher(self._store, self._activities, self._chore)
         self._turns = Turns(
             self._store,
-            self._registry,
-            self._codec,
-            self._options,
+            self._program,
             self._clock,
-            self._claim,
+            calls,
             self._activities,
-            self._settings.max_concurrent_orchestrator_functions,
+            self._register,
+            self._quarantine,
+            settings.max_concurrent_orchestrator_functions,
+            self._errands,
         )
-        self._services = [
-            self._loop.create_task(self._receive(), name="durable: receive messages"),
-            self._loop.create_task(self._sweep(), name="durable: sweep"),
-        ]
-        self._start_fetching()
+        self._housekeeping = [self._loop.create_task(self._sweep(), name="durable: sweep")]
+        if traits.is_shared and traits.directory is not None:
+            neighbours = self._look_after_neighbours()
+            self._housekeeping.append(self._loop.create_task(neighbours, name="durable: look after neighbours"))
+        self._is_started = True
+        self.resume()
 
-    def _start_fetching(self) -> None:
-        self._fetching = self._loop.create_task(self._fetcher.run(), name="durable: fetch activity calls")
+    def resume(self) -> None:
+        """Take messages and activity calls again. No effect while that is being done."""
+        if self._services or not self._is_started or self._is_stopping:
+            return
+        if not self._is_held:
+            self._activities.go_on(claim=True)
+        serve = [("receive messages", self._receive)]
+        if self._fetches_work:
+            serve.append(("fetch activity calls", self._fetch))
+        self._services = [
+            self._loop.create_task(backoff.serve_forever(what, once, self._clock), name=f"durable: {what}")
+            for what, once in serve
+        ]
+
+    async def pause(self) -> None:
+        """Take no more messages and activity calls. Turns that are due, sessions and running activities go on."""
+        services, self._services = self._services, []
+        for service in services:
+            service.cancel()
+        if services:
+            await asyncio.wait(services)
+            if unstarted := self._activities.shut():
+                self._errands.give_work_back(unstarted)
+
+    async def until_idle(self, quiet: float, deadline: float) -> bool:
+        """Wait until nothing was due or running for `quiet` seconds; False if `deadline` seconds pass before."""
+        end = self._clock.monotonic() + deadline
+        while (left := end - self._clock.monotonic()) > 0:
+            seen = self._stirs
+            await sleep(self._clock, min(quiet, left))
+            if seen == self._stirs and self._is_idle:
+                return True
+        return False
+
+    @property
+    def _is_idle(self) -> bool:
+        is_calling = self._calls_apart or not self._activities.is_idle
+        return self._instances.is_quiet and not is_calling and self._errands.is_idle
+
+    async def perform(self, item: WorkItem) -> bool:
+        """Run an activity call that was not fetched from the store, also while paused.
+
+        True once its outcome is stored; False if none will come from here: its instance has ended, or it was given
+        back to the store, as the worker stops or cannot run it now.
+        """
+        stored = self._errands.expect(item)
+        self._activities.start([item])
+        return await stored
 
     async def stop(self, grace: float) -> None:
-        """Stop taking work, let turns commit, give activities `grace` seconds, and return the rest to the store.
+        """Stop taking work, give turns and activities `grace` seconds, and return the rest to the store.
 
         Outcomes that exist are stored; calls without one are offered again, uncounted. Calling it again waits for
         the first call.
         """
-        if not self._services:
+        if not self._is_started:
             return
         if self._end is None:
             self._end = self._loop.create_task(self._stop(grace), name="durable: stop")
@@ -140,149 +195,144 @@ class Worker:
 
     async def _stop(self, grace: float) -> None:
         self._is_stopping = True
-        services = [*self._services, self._fetching]
-        for service in services:
-            service.cancel()
-        await asyncio.wait(services)
-        if self._isolation is not None:
-            self._isolation.cancel()
-            await asyncio.wait([self._isolation])
-        patience = max(grace, 5.0)
-        await self._wait_or_cancel(self._runners, patience)
-        unfinished = await self._activities.close(grace)
-        if unfinished:
-            self._chore(backoff.insist("give activity calls back", partial(self._store.give_back_work, unfinished)))
-        for resident in self._residents:
-            if resident.inbox:
-                self._return(resident.inbox, 0.0)
-                resident.inbox = []
-        await self._wait_or_cancel(self._chores, patience)
-        self._residents.clear()
-
-    async def _wait_or_cancel(self, tasks: set[asyncio.Task[None]], patience: float) -> None:
-        if not tasks:
-            return
-        _, late = await asyncio.wait(set(tasks), timeout=patience)
-        for task in late:
-            logger.warning("%s does not come to an end; what it holds is delivered again", task.get_name())
+        end = self._clock.monotonic() + grace
+        await self.pause()
+        for task in self._housekeeping:
             task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=patience)
-
-    def _chore(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background that the stop waits for."""
-        task = self._loop.create_task(coroutine)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+        await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
+        unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
+        await wait_or_cancel(self._clock, self._calls_apart, max(0.0, end - self._clock.monotonic()), LAST_WORDS)
+        await self._quarantine.close()
+        if unfinished:
+            self._errands.give_work_back(unfinished)
+        for instance in self._instances:
+            arrivals, instance.inbox = instance.inbox, []
+            self._errands.give_back(arrivals, 0.0)
+        await self._errands.finish(LAST_WORDS)
+        self._instances.clear()
+        self._register.close()
 
     # --- services ------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
-        failures = 0
-        while True:
-            try:
-                deliveries = await self._store.receive()
-                failures = 0
-            except Exception:
-                failures += 1
-                pause = backoff.delay(failures)
-                logger.exception("cannot receive messages; next try in %.1f s", pause)
-                await asyncio.sleep(pause)
-                continue
-            for each in deliveries:
-                self._deliver(each)
-            if len(self._due) >= BUFFERED_INSTANCES:
-                self._room = self._loop.create_future()
-                await self._room
+        for each in await self._store.receive():
+            self._deliver(each)
+        if len(self._due) >= BUFFERED_INSTANCES:
+            self._room = self._loop.create_future()
+            await self._room
+
+    async def _fetch(self) -> None:
+        await self._activities.until(lambda: self._activities.free > 0)
+        self._activities.start(await self._store.receive_work(self._activities.free))
+        self._stirs += 1
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
-            self._residents.evict_idle()
+            await sleep(self._clock, SWEEP_INTERVAL)
+            self._instances.evict_idle()
+            self._activities.tell_of_stuck()
             try:
                 await self._store.sweep()
             except Exception:
                 logger.exception("cannot sweep; next try in %.0f s", SWEEP_INTERVAL)
 
+    async def _look_after_neighbours(self) -> None:
+        while True:
+            await sleep(self._clock, NEIGHBOUR_INTERVAL)
+            self._quarantine.take_over(sole=False)
+
+    def _lost_some(self) -> None:
+        self._instances.evict(lambda instance_id: not self._store.is_local(instance_id))
+
     # --- what arrives --------------------------------------------------------------------------------
 
-    def _deliver(self, delivery: Delivery) -> None:
-        resident = self._residents.get(delivery.instance_id)
-        resident.inbox.append(delivery)
-        if delivery.deaths:
-            resident.deaths = max(resident.deaths, delivery.deaths)
-        if not resident.is_queued:
-            resident.is_queued = True
-            self._line_up(resident)
+    def _deliver(self, arrival: Arrival) -> None:
+        self._stirs += 1
+        instance = self._instances.get(arrival.instance_id)
+        instance.inbox.append(arrival)
+        if instance.place in (Place.RESTING, Place.GATHERING):
+            self._line_up_or_gather(instance)
 
-    def _settle(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
-        """An activity has ended: its outcome goes into the next turn, or to wherever that is run."""
-        gave_up = item.deliveries > MAX_DELIVERIES
-        # The outcome of a suspect becomes a message of its own first. Should the turn it leads to be what kills the
-        # process, then that is what is counted, and the activity is not blamed for it.
-        is_suspect = item.deliveries >= SUSPECT_DELIVERIES and not gave_up
-        if is_suspect or self._is_stopping or not self._store.is_local(item.instance_id):
-            self._complete(item, outcome)
-            return
-        letter = None
-        if gave_up and isinstance(outcome, TaskFailed):
-            letter = DeadLetter(
-                kind="activity",
-                instance_id=item.instance_id,
-                name=item.name,
-                payload=item.input,
-                reason=outcome.reason,
-                created_at=outcome.timestamp,
-            )
-        self._deliver(
-            LocalOutcome(
-                receipt=item.receipt,
-                instance_id=item.instance_id,
-                execution_id=item.execution_id,
-                event=outcome,
-                item=item,
-                letter=letter,
-            )
-        )
+    def _line_up_or_gather(self, instance: CachedInstance) -> None:
+        """Something has arrived: its turn is due, unless more outcomes are worth a short wait."""
+        if not self._is_worth_waiting(instance):
+            self._line_up(instance)
+        elif instance.place is not Place.GATHERING:
+            instance.place = Place.GATHERING
+            instance.alarm = self._clock.call_later(self._traits.gather, self._line_up, instance)
 
-    def _complete(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
-        self._chore(
-            backoff.insist(
-                f"store the outcome of activity '{item.name}' of {item.instance_id}",
-                lambda: self._store.complete_work(item, outcome),
-            )
-        )
+    def _is_worth_waiting(self, instance: CachedInstance) -> bool:
+        if not self._traits.gather or not all(type(each) is LocalOutcome for each in instance.inbox):
+            return False
+        return any(self._activities.of_instance(instance.instance_id))
 
-    def _return(self, deliveries: Sequence[Delivery], delay: float) -> None:
-        """Leave these to a later turn, here or elsewhere."""
-        messages = []
-        for each in deliveries:
-            if isinstance(each, LocalOutcome):
-                self._complete(each.item, each.event)
+    def _settle(self, item: WorkItem, outcome: Outcome) -> bool:
+        """An activity has ended: its outcome goes into the next turn, or to wherever that is run.
+
+        True if its slot stays taken for what that turn calls. On a shared hub a call that finds none goes through the
+        store, which costs more than a slot that is idle while the turn is committed.
+        """
+        if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
+            self._errands.complete(item, outcome)
+            return False
+        self._deliver(LocalOutcome.of(item, outcome))
+        keeps_slot = self._traits.is_shared and not self._is_held
+        if keeps_slot:
+            self._instances.get(item.instance_id).slots += 1
+        return keeps_slot
+
+    # --- calls that are not run here -----------------------------------------------------------------
+
+    def _divert(self, item: WorkItem) -> bool:
+        """Take a call that is not to run in this process."""
+        if self._traits.is_shared and self._is_for_others(item):
+            self._errands.give_work_back([item], PARK_DELAY)
+            return True
+        if self._quarantine.holds_call(item):
+            if len(self._calls_apart) < self._settings.max_concurrent_activity_functions:
+                spawn(self._call_apart(item), self._calls_apart)
             else:
-                messages.append(each)
-        if messages:
-            self._chore(backoff.insist("give messages back", lambda: self._store.give_back(messages, delay)))
+                self._errands.give_work_back([item], PARK_DELAY)
+            return True
+        return False
 
-    def _claim(self, wanted: int) -> int:
-        """Slots for activities of a turn that is about to commit."""
-        if self._is_stopping or self._fetcher.is_wary:
-            return 0
-        return self._activities.reserve(wanted)
+    def _is_for_others(self, item: WorkItem) -> bool:
+        """Whether another worker of the hub may know the activity, and has had too little time to say so."""
+        waited = self._clock.now() - item.queued_at if item.queued_at is not None else timedelta(0)
+        return item.name not in self._program.registry.activities and waited < PARK_FOR
+
+    async def _call_apart(self, item: WorkItem) -> None:
+        try:
+            outcome, reason = await self._quarantine.call(item)
+        except asyncio.CancelledError:
+            self._errands.give_work_back([item])
+            raise
+        self._stirs += 1
+        if reason is None and not self._is_stopping and not self._errands.is_expected(item):
+            self._deliver(LocalOutcome.of(item, outcome))
+        elif reason is None:
+            self._errands.complete(item, outcome)
+        else:
+            self._deliver(LocalOutcome.of(item, outcome, _dead_letter(item, outcome, reason)))
 
     # --- turns ---------------------------------------------------------------------------------------
 
-    def _line_up(self, resident: Resident) -> None:
-        if resident.deaths >= SUSPECT_DEATHS:
-            self._suspects.append(resident)
-            if self._isolation is None and not self._is_stopping:
-                self._isolation = self._loop.create_task(self._isolate(), name="durable: isolated turns")
-            return
-        self._due.append(resident)
+    def _line_up(self, instance: CachedInstance) -> None:
+        if instance.alarm is not None:
+            instance.alarm.cancel()
+            instance.alarm = None
+        instance.place = Place.DUE
+        self._due.append(instance)
         self._start_runner()
 
+    def _line_up_apart(self, instance: CachedInstance) -> None:
+        instance.place = Place.APART
+        self._apart.append(instance)
+        if len(self._runners_apart) < TURNS_APART and not self._is_stopping:
+            spawn(self._run_apart(), self._runners_apart)
+
     def _start_runner(self) -> None:
-        if self._is_quiet or self._is_stopping or len(self._runners) >= TURNS_IN_FLIGHT:
+        if self._is_held or self._is_stopping or len(self._runners) >= TURNS_IN_FLIGHT:
             return
         runner = self._loop.create_task(self._run(), name="durable: turns")
         self._runners.add(runner)
@@ -292,146 +342,144 @@ class Worker:
         self._runners.discard(runner)
         if not runner.cancelled() and (error := runner.exception()) is not None:
             logger.error("a runner of turns broke down; another takes over", exc_info=error)
-        if self._runners_gone is not None and not self._runners and not self._runners_gone.done():
-            self._runners_gone.set_result(None)
         if self._due:
             self._start_runner()
 
     async def _run(self) -> None:
         due = self._due
-        while due and not self._is_quiet and not self._is_stopping:
-            resident = due.popleft()
+        while due and not self._is_held and not self._is_stopping:
+            instance = due.popleft()
             if self._room is not None and not self._room.done() and len(due) < BUFFERED_INSTANCES // 2:
                 self._room.set_result(None)
-            if resident.deaths >= SUSPECT_DEATHS:
-                self._line_up(resident)
-            else:
-                await self._turn(resident)
+            await self._turn(instance)
 
-    async def _isolate(self) -> None:
-        """Run the turns of suspects, each with no activity and no other turn beside it."""
+    async def _run_apart(self) -> None:
+        while self._apart and not self._is_stopping:
+            await self._turn(self._apart.popleft(), apart=True)
+            if self._due:
+                self._start_runner()
+
+    async def _turn(self, instance: CachedInstance, *, apart: bool = False) -> None:
+        if not apart:
+            instance.place = Place.IN_TURN
+        arrivals = self._take_inbox(instance)
         try:
-            while self._suspects:
-                self._activities.bar()
-                self._fetching.cancel()
-                await asyncio.wait([self._fetching])
-                if unstarted := self._activities.withdraw():
-                    await backoff.insist("give activity calls back", partial(self._store.give_back_work, unstarted))
-                await self._activities.until(lambda: self._activities.is_quiet)
-                self._is_quiet = True
-                if self._runners:
-                    self._runners_gone = self._loop.create_future()
-                    await self._runners_gone
-                    self._runners_gone = None
-                    if not self._activities.is_quiet:  # the last turns claimed some
-                        self._end_quiet()
-                        continue
-                await self._store_outcomes()
-                suspect = self._suspects.popleft()
-                logger.warning(
-                    "workers died over instance %s; its turn runs with nothing beside it", suspect.instance_id
-                )
-                if suspect.deaths >= TRIAL_DEATHS and not self._is_trial_over:
-                    await self._hide_other_suspects()
-                await self._turn(suspect)
-                self._is_trial_over = True
-                self._end_quiet()
-        finally:
-            self._isolation = None
-            self._activities.unbar()
-            self._end_quiet()
-            if not self._is_stopping and self._fetching.done():
-                self._start_fetching()
-
-    async def _store_outcomes(self) -> None:
-        """Make the outcomes durable that no turn has taken yet.
-
-        Should the process die of the next turn, the activities they come from are not blamed for it.
-        """
-        for resident in self._residents:
-            kept = []
-            for each in resident.inbox:
-                if isinstance(each, LocalOutcome) and each.letter is None:
-                    self._complete(each.item, each.event)
-                else:
-                    kept.append(each)
-            resident.inbox = kept
-        while self._chores:
-            await asyncio.wait(self._chores)
-
-    async def _hide_other_suspects(self) -> None:
-        """See that a death during the next turn is counted against that one only.
-
-        A death counts against every message in hand, and who waits behind a killer would be condemned with it. Only
-        before the first of a worker's life: if that goes well, the others are not what it died of before; if not,
-        the killer is the first of the next life.
-        """
-        others, hidden = list(self._suspects), []
-        self._suspects.clear()
-        for each in others:
-            hidden += each.inbox
-            each.inbox = []
-            each.clear()
-            each.is_queued = False
-            self._residents.rest(each)
-        if hidden:
-            await backoff.insist("hide messages", partial(self._store.give_back, hidden, TRIAL_SECONDS))
-
-    def _end_quiet(self) -> None:
-        self._is_quiet = False
-        for _ in range(len(self._due)):
-            self._start_runner()
-
-    async def _turn(self, resident: Resident) -> None:
-        deliveries, resident.inbox = resident.inbox, []
-        try:
-            deferred = await self._turns.run(resident, deliveries)
-        except VersionConflictError:
-            self._lost(resident, deliveries)
-        except TurnBrokenError as fault:
-            resident.faults += 1
-            resident.fault = fault
-            logger.exception("a turn of %s broke down (failure %d)", resident.instance_id, resident.faults)
-            self._put_off(resident, deliveries, backoff.delay(resident.faults))
-        except Exception:
-            resident.failures += 1
-            pause = backoff.delay(resident.failures)
-            logger.exception("cannot store the turn of %s; next try in %.1f s", resident.instance_id, pause)
-            self._put_off(resident, deliveries, pause)
+            run = self._turns.run_apart if apart else self._turns.run
+            deferred = await run(instance, arrivals)
+        except Exception as error:
+            self._went_wrong(instance, arrivals, error)
         except BaseException:
-            resident.forget()
-            resident.inbox = deliveries + resident.inbox
+            instance.forget()
+            instance.inbox = [*arrivals, *instance.inbox]
             raise
         else:
-            resident.clear()
-            if deferred:
-                resident.deferrals += 1
-                self._put_off(resident, deferred, backoff.delay(resident.deferrals))
-                return
-            resident.deferrals = 0
-            if resident.inbox:
-                self._due.append(resident)  # whoever runs this turn goes on with what is due
-            else:
-                resident.is_queued = False
-                self._residents.rest(resident)
+            self._went_well(instance, deferred)
 
-    def _lost(self, resident: Resident, deliveries: list[Delivery]) -> None:
-        """Somebody else moved the instance: read it anew, or leave it to them if that keeps happening."""
-        resident.conflicts += 1
-        logger.debug("turn of %s lost its version check (%d)", resident.instance_id, resident.conflicts)
-        if resident.conflicts < MAX_CONFLICTS:
-            self._put_off(resident, deliveries, backoff.delay(resident.conflicts, first=0.005))
+    def _take_inbox(self, instance: CachedInstance) -> list[Arrival]:
+        arrivals, most = instance.inbox, self._traits.turn_size
+        instance.inbox = []
+        if most is not None and len(arrivals) > most:
+            # A start must not stay behind what came before it, which can only be put off until the start has been.
+            arrivals.sort(key=lambda each: type(each.event) is not ExecutionStarted)
+            arrivals, instance.inbox = arrivals[:most], arrivals[most:]
+        return arrivals
+
+    def _went_well(self, instance: CachedInstance, deferred: Sequence[Arrival]) -> None:
+        instance.clear()
+        if deferred:
+            instance.deferrals += 1
+            self._put_off(instance, deferred, backoff.delay(instance.deferrals))
             return
-        resident.forget()
-        resident.clear()
-        waiting, resident.inbox = [*deliveries, *resident.inbox], []
-        logger.warning("turns of %s keep losing their version check; its messages go back", resident.instance_id)
-        self._return(waiting, 1.0)
-        resident.is_queued = False
-        self._residents.rest(resident)
+        instance.deferrals = 0
+        if instance.inbox and not self._is_worth_waiting(instance):
+            instance.place = Place.DUE
+            self._due.append(instance)  # whoever runs this turn goes on with what is due
+        elif instance.inbox:
+            self._line_up_or_gather(instance)
+        else:
+            self._instances.rest(instance)
 
-    def _put_off(self, resident: Resident, deliveries: Sequence[Delivery], delay: float) -> None:
+    def _went_wrong(self, instance: CachedInstance, arrivals: Sequence[Arrival], error: Exception) -> None:
+        # Taken away before they are released: a call that starts in one may end at once and leave another.
+        slots, instance.slots = instance.slots, 0
+        self._activities.release(slots)
+        match error:
+            case BelongsApartError():
+                instance.inbox = [*arrivals, *instance.inbox]
+                self._line_up_apart(instance)
+            case UnknownHereError():
+                self._leave_to_others(instance, arrivals, PARK_DELAY)
+            case VersionConflictError():
+                self._lost_to_another(instance, arrivals)
+            case TurnBrokenError():
+                instance.faults += 1
+                instance.fault = error
+                logger.error(
+                    "a turn of %s broke down (failure %d)", instance.instance_id, instance.faults, exc_info=error
+                )
+                self._put_off(instance, arrivals, backoff.delay(instance.faults))
+            case _:
+                instance.failures += 1
+                pause = backoff.delay(instance.failures)
+                logger.error(
+                    "cannot store the turn of %s; next try in %.1f s", instance.instance_id, pause, exc_info=error
+                )
+                self._put_off(instance, arrivals, pause)
+
+    def _lost_to_another(self, instance: CachedInstance, arrivals: Sequence[Arrival]) -> None:
+        """Somebody else moved the instance: read it anew, or leave it to them if that keeps happening."""
+        instance.conflicts += 1
+        logger.debug("turn of %s lost its version check (%d)", instance.instance_id, instance.conflicts)
+        if instance.conflicts < MAX_CONFLICTS:
+            self._put_off(instance, arrivals, backoff.delay(instance.conflicts, first=0.005))
+            return
+        logger.warning("turns of %s keep losing their version check; its messages go back", instance.instance_id)
+        self._leave_to_others(instance, arrivals, 1.0)
+
+    def _leave_to_others(self, instance: CachedInstance, arrivals: Sequence[Arrival], pause: float) -> None:
+        instance.forget()
+        instance.clear()
+        waiting, instance.inbox = [*arrivals, *instance.inbox], []
+        self._errands.give_back(waiting, pause)
+        self._instances.rest(instance)
+
+    def _put_off(self, instance: CachedInstance, arrivals: Sequence[Arrival], pause: float) -> None:
         """Try these again later, ahead of what arrives meanwhile: messages keep their order."""
-        resident.forget()
-        resident.inbox = [*deliveries, *resident.inbox]
-        self._loop.call_later(delay, self._line_up, resident)
+        instance.forget()
+        instance.inbox = [*arrivals, *instance.inbox]
+        instance.place = Place.PUT_OFF
+        instance.alarm = self._clock.call_later(pause, self._line_up, instance)
+
+    # --- nothing beside ------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Within this nothing else is started; entered once what runs has ended, or has been waited for long enough."""
+        self._is_held = True
+        if unstarted := self._activities.hold():
+            self._errands.give_work_back(unstarted)
+        for instance in self._instances:
+            if instance.place is not Place.IN_TURN:  # its turn waits, and so would whoever waits for its slots
+                self._activities.release(instance.slots)
+                instance.slots = 0
+        quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_quiet))
+        try:
+            if quiet in await wait(self._clock, [quiet, *self._runners], PARK_FOR.total_seconds()):
+                quiet.cancel()
+            yield
+        finally:
+            self._is_held = False
+            self._activities.go_on(claim=bool(self._services))
+            for _ in range(len(self._due)):
+                self._start_runner()
+
+
+def _dead_letter(item: WorkItem, outcome: Outcome, reason: str) -> DeadLetter:
+    return DeadLetter(
+        kind="activity",
+        instance_id=item.instance_id,
+        name=item.name,
+        payload=item.input,
+        reason=reason,
+        created_at=outcome.timestamp,
+    )

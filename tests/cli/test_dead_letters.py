@@ -30,7 +30,7 @@ async def app(tmp_path: Path) -> Path:
     (directory / ".durable").mkdir()
     store = open_store(f"sqlite:///{directory / '.durable' / 'TestHubName.db'}")
     await store.open()
-    await store.host("the test")
+    await store.host("the test", lambda: None)
     opening = await store.begin("order-1", None, [])
     assert opening.snapshot is not None
     await store.commit(

@@ -265,6 +265,27 @@ def test_without_options_the_apps_own_store_is_used_when_no_host_runs(
     assert json.loads(call(capsys, "list", "--json", *app).stdout)[0]["runtimeStatus"] == "Pending"
 
 
+@pytest.mark.parametrize("storage", ["memory://", "sqlite:///:memory:"])
+def test_a_store_that_lives_in_another_process_is_no_target(
+    storage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = call(capsys, "list", "--app", str(tmp_path), "--storage", storage)
+    assert found.code == 1
+    assert f"the store at {storage} lives in the process of its host" in found.stderr
+    assert "--url" in found.stderr
+
+
+def test_wrong_usage_is_told_before_anything_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("start", "x", "--input", "{"), ("list", "--status", "Done"), ("purge",)):
+        assert call(capsys, *arguments, "--url", "http://localhost:1").code == 2
+
+
+def test_every_command_has_the_options_that_name_its_task_hub(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("start", "status", "history", "list", "raise", "terminate", "restart", "purge", "deadletters"):
+        shown = call(capsys, command, "--help").stdout
+        assert all(option in shown for option in ("--app", "--url", "--storage", "--json")), command
+
+
 def test_url_and_storage_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     found = call(capsys, "list", "--url", "http://localhost:1", "--storage", "sqlite:///x.db")
     assert found.code == 1

@@ -3,10 +3,16 @@ from __future__ import annotations
 import pytest
 
 from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
+from durable_ext.settings import Settings
 from durable_ext.storage.contract import Store
+from durable_ext.taskhub import TaskHub
 
 
 @pytest.fixture
-def client(store: Store) -> OrchestrationClient:
-    return OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub")
+def hub(store: Store) -> TaskHub:
+    return TaskHub(store, settings=Settings(hub_name="TestHub"))
+
+
+@pytest.fixture
+def client(hub: TaskHub) -> OrchestrationClient:
+    return hub.client

@@ -6,9 +6,11 @@ import pytest
 
 from durable_ext.client.links import ManagementLinks, forwarded_origin, origin_of, with_origin
 from durable_ext.client.orchestration import OrchestrationClient
-from durable_ext.codec import JsonCodec
 from durable_ext.errors import ConfigurationError
-from durable_ext.storage.contract import ClientStore
+from durable_ext.http.keys import HubKeys
+from durable_ext.settings import HttpSettings, Settings
+from durable_ext.storage.contract import Store
+from durable_ext.taskhub import TaskHub
 
 BASE = "https://app.example/runtime/webhooks/durabletask"
 LINKS = ManagementLinks(hub_name="TestHub", base_url=BASE, code_for=lambda instance_id: f"key-{instance_id}")
@@ -83,26 +85,29 @@ class Asked:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def make_client(store: ClientStore, *, use_forwarded_host: bool = False) -> OrchestrationClient:
-    return OrchestrationClient(
-        store, codec=JsonCodec(), hub_name="TestHub", links=LINKS, use_forwarded_host=use_forwarded_host
-    )
+KEYS = HubKeys("TestHub", "a key that is long enough")
+OF_THE_HUB = ManagementLinks(hub_name="TestHub", base_url=BASE, code_for=KEYS.code_for)
+
+
+def make_client(store: Store, *, use_forwarded_host: bool = False) -> OrchestrationClient:
+    settings = Settings(hub_name="TestHub", http_settings=HttpSettings(use_forwarded_host=use_forwarded_host))
+    return TaskHub(store, settings=settings, base_url=BASE, keys=KEYS).client
 
 
 FORWARDED = {"X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https"}
 
 
-async def test_response_links_use_the_origin_of_the_request(store: ClientStore) -> None:
+async def test_response_links_use_the_origin_of_the_request(store: Store) -> None:
     client = make_client(store)
-    assert client.create_http_management_payload("abc") == LINKS.payload("abc")
-    assert client.get_client_response_links(None, "abc") == LINKS.payload("abc")
-    assert client.get_client_response_links(Asked(""), "abc") == LINKS.payload("abc")
+    assert client.create_http_management_payload("abc") == OF_THE_HUB.payload("abc")
+    assert client.get_client_response_links(None, "abc") == OF_THE_HUB.payload("abc")
+    assert client.get_client_response_links(Asked(""), "abc") == OF_THE_HUB.payload("abc")
     links = client.get_client_response_links(Asked("http://localhost:80/api/start?x=1", FORWARDED), "abc")
     assert links["id"] == "abc"
     assert links["restartPostUri"].startswith("http://localhost:80/runtime/webhooks/durabletask/instances/abc/restart?")
 
 
-async def test_a_proxy_is_believed_only_if_the_app_says_so(store: ClientStore) -> None:
+async def test_a_proxy_is_believed_only_if_the_app_says_so(store: Store) -> None:
     client = make_client(store, use_forwarded_host=True)
     links = client.get_client_response_links(Asked("http://10.0.0.1/api/start", FORWARDED), "abc")
     assert links["statusQueryGetUri"].startswith("https://shop.example/runtime/")

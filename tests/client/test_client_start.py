@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from clocks import FixedClock
 
 from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
+from durable_ext.engine.turn import Callee
 from durable_ext.errors import (
     ClientError,
     CodecError,
@@ -17,19 +18,21 @@ from durable_ext.errors import (
     InvalidInstanceIdError,
 )
 from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
-from durable_ext.registry import FunctionTable, Orchestrator
+from durable_ext.registry import Orchestrator, Registry
+from durable_ext.settings import Settings
 from durable_ext.storage.contract import Store
+from durable_ext.taskhub import TaskHub
 
 Status = OrchestrationRuntimeStatus
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-def client_of(store: Store, **options: Any) -> OrchestrationClient:
-    return OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub", **options)
+def client_of(store: Store, registry: Registry | None = None, **settings: Any) -> OrchestrationClient:
+    return TaskHub(store, registry, settings=Settings(**settings)).client
 
 
 async def test_a_start_stores_a_pending_instance_and_its_start_message(store: Store, stage: Any) -> None:
-    client = client_of(store, clock=lambda: NOW)
+    client = TaskHub(store, clock=FixedClock(NOW)).client
     assert await client.start_new("HelloWorld", "one", {"city": "Zürich"}) == "one"
     (start,) = await stage.sent_to("one")
     assert isinstance(start, ExecutionStarted)
@@ -98,16 +101,16 @@ async def test_any_other_id_is_fine(client: OrchestrationClient, instance_id: st
 
 class TestKnownOrchestrators:
     @pytest.fixture
-    def table(self) -> FunctionTable[Orchestrator]:
-        table: FunctionTable[Orchestrator] = FunctionTable("orchestrator")
+    def registry(self) -> Registry:
+        registry = Registry()
         for name in ("Zebra", "apple"):
-            table.add(Orchestrator(name=name, function=lambda context: None))
-        return table
+            registry.orchestrators.add(Orchestrator(name=name, function=lambda context: None))
+        return registry
 
     async def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(
-        self, store: Store, table: FunctionTable[Orchestrator]
+        self, store: Store, registry: Registry
     ) -> None:
-        client = client_of(store, known_orchestrators=lambda: table)
+        client = client_of(store, registry)
         with pytest.raises(FunctionNotFoundError) as caught:
             await client.start_new("Appel", "one")
         assert str(caught.value) == (
@@ -117,21 +120,21 @@ class TestKnownOrchestrators:
         assert await store.get_instance("one") is None
 
     async def test_without_any_orchestrator_the_text_says_so(self, store: Store) -> None:
-        client = client_of(store, known_orchestrators=lambda: FunctionTable("orchestrator"))
+        client = client_of(store, Registry())
         with pytest.raises(FunctionNotFoundError, match="No orchestrator functions are currently registered!"):
             await client.start_new("Apple")
 
-    async def test_names_compare_without_case(self, store: Store, table: FunctionTable[Orchestrator]) -> None:
-        assert await client_of(store, known_orchestrators=lambda: table).start_new("APPLE", "one") == "one"
+    async def test_names_compare_without_case(self, store: Store, registry: Registry) -> None:
+        assert await client_of(store, registry).start_new("APPLE", "one") == "one"
 
 
 async def test_an_orchestrator_can_be_named_as_the_app_resolves_it(store: Store, client: OrchestrationClient) -> None:
     def hello_world() -> None: ...
 
-    resolving = client_of(store, resolve=lambda function: function.__name__)
+    resolving = TaskHub(store, resolve=lambda function, kind: Callee(name=function.__name__)).client
     await resolving.start_new(hello_world, "one")
     assert (await client.get_status("one")).name == "hello_world"
-    with pytest.raises(ValueError, match="is started by its name"):
+    with pytest.raises(ValueError, match="is called by its name"):
         await client.start_new(hello_world, "two")
 
 
@@ -160,7 +163,7 @@ async def test_an_existing_id_is_refused_while_live_and_replaced_once_ended(
 async def test_a_hub_that_overrides_any_state_replaces_even_a_live_instance(
     store: Store, stage: Any, status: Status
 ) -> None:
-    client = client_of(store, overridable=frozenset(Status))
+    client = client_of(store, overridable_existing_instance_states="AnyState")
     await stage.put("one", status, name="Old")
     await client.start_new("New", "one")
     found = await client.get_status("one")

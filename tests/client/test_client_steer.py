@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
 from durable_ext.errors import ClientError, CodecError, InstanceAlreadyExistsError, InstanceNotFoundError
 from durable_ext.history import (
     EventRaised,
@@ -20,6 +19,7 @@ from durable_ext.history import (
     OrchestrationRuntimeStatus,
 )
 from durable_ext.storage.opening import open_store
+from durable_ext.taskhub import TaskHub
 
 Status = OrchestrationRuntimeStatus
 
@@ -201,7 +201,7 @@ async def test_the_same_id_in_two_hubs_is_two_instances(client: OrchestrationCli
     other = open_store("sqlite:///:memory:")
     await other.open()
     try:
-        there = OrchestrationClient(other, codec=JsonCodec(), hub_name="OtherHub")
+        there = TaskHub(other).client
         assert await there.start_new("There", "one") == "one"
         assert [(await each.get_status("one")).name for each in (client, there)] == ["Here", "There"]
     finally:

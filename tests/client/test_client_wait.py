@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from durable_ext.client import ManagementLinks, OrchestrationClient, SyncOrchestrationClient
-from durable_ext.codec import JsonCodec
+from durable_ext.client import OrchestrationClient, SyncOrchestrationClient
 from durable_ext.errors import InstanceNotFoundError
 from durable_ext.history import OrchestrationRuntimeStatus
 from durable_ext.storage.contract import Store
+from durable_ext.taskhub import TaskHub
 
 Status = OrchestrationRuntimeStatus
 
@@ -53,7 +53,7 @@ async def test_a_waiter_can_be_cancelled(client: OrchestrationClient, stage: Any
 
 class TestBlockingClient:
     async def test_a_thread_gets_results_and_errors_as_if_it_had_awaited(self, store: Store, stage: Any) -> None:
-        client = OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub")
+        client = TaskHub(store).client
         blocking = SyncOrchestrationClient(client, asyncio.get_running_loop())
 
         def use() -> tuple[str, Any, str]:
@@ -78,7 +78,7 @@ class TestBlockingClient:
 
         thread = threading.Thread(target=run)
         thread.start()
-        assert await done == ("one", [1], "TestHub")
+        assert await done == ("one", [1], "TestHubName")
         thread.join()
 
     async def test_on_the_loop_itself_it_refuses_instead_of_hanging(self, client: OrchestrationClient) -> None:
@@ -91,8 +91,7 @@ class TestBlockingClient:
         assert public <= set(dir(SyncOrchestrationClient))
 
     async def test_it_hands_out_the_same_links(self, store: Store) -> None:
-        links = ManagementLinks(hub_name="TestHub", base_url="http://localhost/runtime/webhooks/durabletask")
-        client = OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub", links=links)
+        client = TaskHub(store, base_url="http://localhost/runtime/webhooks/durabletask").client
         blocking = SyncOrchestrationClient(client, asyncio.get_running_loop())
         assert blocking.create_http_management_payload("one") == client.create_http_management_payload("one")
         assert blocking.get_client_response_links(None, "one") == client.get_client_response_links(None, "one")
@@ -124,4 +123,4 @@ class _NoStore:
     @staticmethod
     def client() -> OrchestrationClient:
         store: Any = _NoStore()
-        return OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub")
+        return TaskHub(store).client

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from clocks import FixedClock
 
-from durable_ext.client.links import ManagementLinks
-from durable_ext.codec import JsonCodec
 from durable_ext.errors import InstanceAlreadyExistsError
 from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
 from durable_ext.functions.resolving import resolve
 from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
+from durable_ext.settings import Settings
 from durable_ext.storage.contract import InstanceRecord
+from durable_ext.taskhub import TaskHub
 
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
@@ -72,14 +73,14 @@ class Hub:
         self.base_url: str | None = "http://localhost:7071/runtime/webhooks/durabletask"
 
     def client(self) -> DurableOrchestrationClient:
-        return DurableOrchestrationClient(
-            self.store,  # type: ignore[arg-type]
-            codec=JsonCodec(),
-            hub_name="TestHub",
-            resolve=lambda function: resolve(function, "orchestrator").name,
-            links=ManagementLinks(hub_name="TestHub", base_url=self.base_url),
-            clock=lambda: NOW,
+        hub = TaskHub(
+            self.store,  # type: ignore[arg-type]  # as much of one as the tests need
+            settings=Settings(hub_name="TestHub"),
+            clock=FixedClock(NOW),
+            resolve=resolve,
+            base_url=self.base_url,
         )
+        return hub.client_as(DurableOrchestrationClient)
 
     def async_client(self, task_hub: str | None, connection_name: str | None) -> DurableOrchestrationClient:
         self.asked.append((task_hub, connection_name))

@@ -12,6 +12,7 @@ import pytest
 
 from durable_ext.errors import ConfigurationError
 from durable_ext.functions.app import Blueprint, DFApp
+from durable_ext.functions.azure import builders_of
 
 
 def recorded(builder: Any) -> list[dict[str, Any]]:
@@ -115,7 +116,7 @@ def test_function_name_works_above_and_below_a_durable_trigger(app: DFApp, kind:
     for decorate in decorators if above else reversed(decorators):
         builder = decorate(builder)
     assert builder.build().get_function_name() == "Other"
-    assert len(app._function_builders) == 1
+    assert len(builders_of(app)) == 1
 
 
 def test_decorated_activity_can_be_called(app: DFApp) -> None:

@@ -28,6 +28,23 @@ def chain(context: df.DurableOrchestrationContext):
 def note(number: int) -> int:
     return number
 
+@app.orchestration_trigger(context_name="context")
+def stuck(context: df.DurableOrchestrationContext):
+    yield context.call_activity("hang_for_ever", context.get_input())
+
+@app.orchestration_trigger(context_name="context")
+def kill(context: df.DurableOrchestrationContext):
+    yield context.call_activity("leave", 7)
+
+@app.activity_trigger(input_name="code")
+def leave(code: int) -> None:
+    os._exit(code)
+
+@app.activity_trigger(input_name="number")
+def hang_for_ever(number: int) -> None:
+    print("hanging", flush=True)
+    time.sleep(3600)
+
 @app.route(route="hang")
 def hang(req: func.HttpRequest) -> str:
     print("hanging", flush=True)
@@ -46,9 +63,12 @@ def yearly(timer: func.TimerRequest) -> None: ...
 """
 
 
+WITHOUT_EFFECT = {"useGracefulShutdown": True, "tracing": {"version": "V2"}, "extendedSessionsEnabled": True}
+
+
 @pytest.fixture
 def app_dir(tmp_path: Path) -> Path:
-    return write_app(tmp_path / "app", APP, host={"extensions": {"durableTask": {"useGracefulShutdown": True}}})
+    return write_app(tmp_path / "app", APP, host={"extensions": {"durableTask": WITHOUT_EFFECT}})
 
 
 def ask(url: str, method: str = "GET", value: Any = None) -> Any:
@@ -72,13 +92,25 @@ def test_start_up_says_what_was_found(app_dir: Path) -> None:
         process.signal(signal.SIGTERM)
         process.wait()
     said = process.output
-    assert "orchestrators  chain" in said
-    assert "activities     note" in said
+    assert "orchestrators  chain, kill, stuck" in said
+    assert "activities     hang_for_ever, leave, note" in said
     assert f"http           hang: any method {url}/api/hang" in said
     assert "timer          yearly: 0 0 0 1 1 * (UTC)" in said
     assert f"state          sqlite:///{app_dir}/.durable/TestHubName.db" in said
     assert "not served here: from_queue (queueTrigger): needs the Functions host" in said
-    assert "without effect in this release (host.json): useGracefulShutdown" in said
+    ignored = "extendedSessionsEnabled, tracing.version, useGracefulShutdown"
+    assert f"without effect in this release (host.json): {ignored}" in said
+
+
+def test_a_store_in_memory_is_said_to_go_with_the_host(app_dir: Path) -> None:
+    with running_host(app_dir, "--storage", "memory://") as (process, url):
+        ask(f"{url}/api/durabletask/orchestrators/chain/one", "POST")
+        ask(f"{url}/api/durabletask/instances/one/raiseEvent/go", "POST", "on")
+        assert _wait(url, "one")["output"] == [0, 1, 2, "on"]
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert "state          memory:// (gone when the host stops)" in process.output
+    assert not (app_dir / ".durable").exists()
 
 
 def test_the_app_runs_in_its_own_directory_and_storage_paths_mean_where_the_command_was(tmp_path: Path) -> None:
@@ -107,6 +139,21 @@ def test_kill_9_loses_nothing(app_dir: Path) -> None:
     assert ended["output"] == [0, 1, 2, "gone on"]
 
 
+def test_an_activity_that_kills_its_host_fails_after_the_next_start_and_takes_nobody_along(app_dir: Path) -> None:
+    with running_host(app_dir) as (process, url):
+        ask(f"{url}/api/durabletask/orchestrators/chain/bystander", "POST")
+        ask(f"{url}/api/durabletask/orchestrators/kill/killer", "POST")
+        assert process.wait() == 7
+    with running_host(app_dir) as (process, url):
+        ask(f"{url}/api/durabletask/instances/bystander/raiseEvent/go", "POST")
+        assert _wait(url, "bystander")["runtimeStatus"] == "Completed"
+        ended = _wait(url, "killer")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert ended["runtimeStatus"] == "Failed"
+    assert "activity 'leave' killed its process twice: exit code 7" in ended["output"]
+
+
 def connect(url: str) -> socket.socket:
     return socket.create_connection(("localhost", int(url.rpartition(":")[2])), timeout=DEADLINE)
 
@@ -127,7 +174,23 @@ def test_a_function_that_never_returns_does_not_keep_the_host_from_stopping(app_
             process.until("hanging")
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
-    assert "leaving 1 function call(s) that did not return" in process.output
+    assert "leaving 1 function call(s) that did not return: hang (" in process.output
+    assert f"{app_dir}/function_app.py:" in process.output
+
+
+def test_any_number_of_calls_that_never_return_share_one_grace(app_dir: Path) -> None:
+    calls = 20
+    with running_host(app_dir, "--grace", "1", "--storage", "memory://") as (process, url):
+        for number in range(calls):
+            ask(f"{url}/api/durabletask/orchestrators/stuck", "POST", number)
+        for _ in range(calls):
+            process.until("hanging")
+        process.signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait() == 0
+        took = time.monotonic() - began
+    assert took < calls / 2
+    assert process.output.count("activity 'hang_for_ever' of ") >= calls
 
 
 def test_a_second_signal_stops_at_once(app_dir: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,23 +22,37 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """Time that only the test moves."""
 
-    def __init__(self) -> None:
-        self.time = START
-        self._moved = asyncio.Condition()
+    def __init__(self, now: datetime = START) -> None:
+        self.time = now
+        self._alarms: list[tuple[datetime, Callable[..., object], tuple[Any, ...]]] = []
         self.sleeping: asyncio.Queue[datetime] = asyncio.Queue()
 
     def now(self) -> datetime:
         return self.time
 
-    async def sleep_until(self, when: datetime) -> None:
-        self.sleeping.put_nowait(when)
-        async with self._moved:
-            await self._moved.wait_for(lambda: self.time >= when)
+    def monotonic(self) -> float:
+        return (self.time - START).total_seconds()
 
-    async def move_to(self, when: datetime) -> None:
-        async with self._moved:
-            self.time = when
-            self._moved.notify_all()
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any) -> FakeAlarm:
+        due = self.time + timedelta(seconds=delay)
+        self._alarms.append((due, callback, args))
+        self.sleeping.put_nowait(due)
+        return FakeAlarm()
+
+    def move_to(self, when: datetime) -> None:
+        self.time = when
+        due, self._alarms = (
+            [each for each in self._alarms if each[0] <= when],
+            [each for each in self._alarms if each[0] > when],
+        )
+        for _, callback, args in due:
+            callback(*args)
+
+
+class FakeAlarm:
+    """Is never asked twice: what goes off late has nobody who waits for it."""
+
+    def cancel(self) -> None: ...
 
 
 class Calls:
@@ -51,7 +65,7 @@ class Calls:
     async def next(self) -> Any:
         return await asyncio.wait_for(self.runs.get(), 10)
 
-    def function(self, schedule: str = "00:01:00", **options: Any) -> TimerFunction:
+    def function(self, schedule: str = "00:00:20", **options: Any) -> TimerFunction:
         async def tick(timer: Any) -> None:
             self.runs.put_nowait(timer)
             self._during()
@@ -65,16 +79,16 @@ async def running(function: TimerFunction, clock: FakeClock, path: Path | None =
     timers = Timers(read_timers([function]), invoker, memory=TimerMemory(path), clock=clock)
     timers.start()
     yield
-    await timers.stop()
+    await timers.stop(10)
     invoker.close()
 
 
 async def test_a_timer_runs_at_each_occurrence() -> None:
     clock, calls = FakeClock(), Calls()
     async with running(calls.function(), clock):
-        for minute in (1, 2, 3):
-            assert await clock.sleeping.get() == START + timedelta(minutes=minute)
-            await clock.move_to(START + timedelta(minutes=minute))
+        for seconds in (20, 40, 60):
+            assert await clock.sleeping.get() == START + timedelta(seconds=seconds)
+            clock.move_to(START + timedelta(seconds=seconds))
             assert (await calls.next()).past_due is False
 
 
@@ -82,7 +96,7 @@ async def test_run_on_startup_runs_at_once() -> None:
     clock, calls = FakeClock(), Calls()
     async with running(calls.function(run_on_startup=True), clock):
         assert (await calls.next()).past_due is False
-        assert await clock.sleeping.get() == START + timedelta(minutes=1)
+        assert await clock.sleeping.get() == START + timedelta(seconds=20)
 
 
 async def test_a_run_that_outlasts_its_interval_is_made_up_once_and_never_overlaps() -> None:
@@ -95,9 +109,8 @@ async def test_a_run_that_outlasts_its_interval_is_made_up_once_and_never_overla
     calls = Calls(during)
     async with running(calls.function(), clock):
         await clock.sleeping.get()
-        await clock.move_to(START + timedelta(minutes=1))
-        assert await clock.sleeping.get() == START + timedelta(minutes=2)
-        assert await clock.sleeping.get() == START + timedelta(minutes=6)
+        clock.move_to(START + timedelta(seconds=20))
+        assert await clock.sleeping.get() == START + timedelta(minutes=5, seconds=20)
         assert [(await calls.next()).past_due for _ in range(2)] == [False, True]
 
 
@@ -107,10 +120,10 @@ async def test_an_occurrence_missed_while_the_host_was_down_is_past_due(tmp_path
     async with running(calls.function(), clock, path):
         await clock.sleeping.get()
 
-    clock.time = START + timedelta(hours=1)
+    clock = FakeClock(START + timedelta(hours=1))
     async with running(calls.function(), clock, path):
         made_up = await calls.next()
-        assert await clock.sleeping.get() == START + timedelta(hours=1, minutes=1)
+        assert await clock.sleeping.get() == START + timedelta(hours=1, seconds=20)
 
     assert made_up.past_due is True
     assert json.loads(path.read_text())["tick"]["last"] == clock.time.isoformat()
@@ -126,12 +139,58 @@ async def test_without_monitor_a_missed_occurrence_is_not_made_up(tmp_path: Path
     assert calls.runs.empty()
 
 
+async def test_a_timer_looks_at_the_wall_clock_again_while_it_waits_long() -> None:
+    clock, calls = FakeClock(), Calls()
+    async with running(calls.function("1.00:00:00"), clock):
+        await clock.sleeping.get()
+        clock.move_to(START + timedelta(days=1))  # as if the machine had slept
+        assert (await calls.next()).past_due is False
+
+
+async def test_a_function_that_ignores_its_cancellation_does_not_hold_up_the_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, released, began = FakeClock(), asyncio.Event(), asyncio.Event()
+
+    async def stubborn(timer: Any) -> None:
+        began.set()
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    function = TimerFunction(
+        name="stubborn", function=stubborn, trigger_name="timer", schedule="00:00:20", run_on_startup=True
+    )
+    timers = Timers(read_timers([function]), Invoker(), memory=TimerMemory(None), clock=clock)
+    timers.start()
+    await began.wait()
+    stop = asyncio.create_task(timers.stop(5))
+    assert await clock.sleeping.get() == START + timedelta(seconds=5)
+    clock.move_to(START + timedelta(seconds=5))
+    await stop
+    assert "timer stubborn was cancelled and goes on" in caplog.text
+    released.set()
+    await asyncio.gather(*timers._tasks, return_exceptions=True)
+
+
+async def test_a_memory_that_cannot_be_written_does_not_end_the_timer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with running(calls.function(), clock, tmp_path / "no such directory" / "timers.json"):
+        for seconds in (20, 40):
+            await clock.sleeping.get()
+            clock.move_to(START + timedelta(seconds=seconds))
+            await calls.next()
+    assert "cannot remember in" in caplog.text
+
+
 async def test_a_broken_memory_only_forgets(tmp_path: Path) -> None:
     path = tmp_path / "timers.json"
     path.write_text("{")
     clock, calls = FakeClock(), Calls()
     async with running(calls.function(), clock, path):
-        assert await clock.sleeping.get() == START + timedelta(minutes=1)
+        assert await clock.sleeping.get() == START + timedelta(seconds=20)
 
 
 async def test_a_failing_run_is_logged_with_the_users_traceback_and_the_timer_goes_on(
@@ -143,9 +202,9 @@ async def test_a_failing_run_is_logged_with_the_users_traceback_and_the_timer_go
     clock, calls = FakeClock(), Calls(during)
     with caplog.at_level(logging.ERROR):
         async with running(calls.function(), clock):
-            for minute in (1, 2):
+            for seconds in (20, 40):
                 await clock.sleeping.get()
-                await clock.move_to(START + timedelta(minutes=minute))
+                clock.move_to(START + timedelta(seconds=seconds))
                 await calls.next()
             await clock.sleeping.get()
     assert len(caplog.records) == 2

@@ -8,11 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from durable_ext.client import OrchestrationClient
-from durable_ext.codec import JsonCodec
 from durable_ext.http.api import ManagementApi
 from durable_ext.http.messages import Request, Response
-from durable_ext.registry import FunctionTable, Orchestrator
+from durable_ext.registry import Orchestrator, Registry
+from durable_ext.settings import HttpSettings, Settings
 from durable_ext.storage.contract import Store
+from durable_ext.taskhub import TaskHub
 
 BASE = "http://localhost:7071/runtime/webhooks/durabletask"
 
@@ -50,26 +51,29 @@ class Caller:
 
 
 @pytest.fixture
-def orchestrators() -> FunctionTable[Orchestrator]:
-    table: FunctionTable[Orchestrator] = FunctionTable("orchestrator")
+def hub_with(store: Store) -> Callable[..., TaskHub]:
+    """Makes a hub with two orchestrators and the given options."""
+    registry = Registry()
     for name in ("Hello", "RestartVMs"):
-        table.add(Orchestrator(name=name, function=lambda context: None))
-    return table
+        registry.orchestrators.add(Orchestrator(name=name, function=lambda context: None))
 
-
-@pytest.fixture
-def client(store: Store, orchestrators: FunctionTable[Orchestrator]) -> OrchestrationClient:
-    return OrchestrationClient(store, codec=JsonCodec(), hub_name="TestHub", known_orchestrators=lambda: orchestrators)
-
-
-@pytest.fixture
-def calling(client: OrchestrationClient) -> Callable[..., Caller]:
-    """Makes a caller of an API with the given options."""
-
-    def make(**options: Any) -> Caller:
-        return Caller(ManagementApi(client, **options))
+    def make(*, use_forwarded_host: bool = False, **options: Any) -> TaskHub:
+        http_settings = HttpSettings(use_forwarded_host=use_forwarded_host)
+        settings = Settings(hub_name="TestHub", http_settings=http_settings)
+        return TaskHub(store, registry, settings=settings, **options)
 
     return make
+
+
+@pytest.fixture
+def client(hub_with: Callable[..., TaskHub]) -> OrchestrationClient:
+    return hub_with().client
+
+
+@pytest.fixture
+def calling(hub_with: Callable[..., TaskHub]) -> Callable[..., Caller]:
+    """Makes a caller of the API of a hub with the given options."""
+    return lambda **options: Caller(hub_with(**options).api)
 
 
 @pytest.fixture

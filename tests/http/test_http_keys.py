@@ -18,6 +18,7 @@ HUB_ONLY = [
     ("DELETE", "/instances?createdTimeFrom=2018-01-01"),
     ("POST", "/orchestrators/Hello"),
     ("POST", "/orchestrators/Hello/one"),
+    ("GET", "/deadletters"),
 ]
 OF_ONE = [
     ("GET", "/instances/one"),
@@ -28,6 +29,7 @@ OF_ONE = [
     ("POST", "/instances/one/resume"),
     ("POST", "/instances/one/rewind"),
     ("POST", "/instances/one/restart"),
+    ("GET", "/instances/one/history"),
 ]
 
 

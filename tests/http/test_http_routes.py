@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from durable_ext.http.api import ManagementApi
 from durable_ext.http.routes import ROUTES, match
 
 
@@ -24,6 +23,8 @@ from durable_ext.http.routes import ROUTES, match
         ("POST", "/instances/one/resume", "resume", {"instance_id": "one"}),
         ("POST", "/instances/one/rewind", "rewind", {"instance_id": "one"}),
         ("POST", "/instances/one/restart", "restart", {"instance_id": "one"}),
+        ("GET", "/instances/one/History", "history", {"instance_id": "one"}),
+        ("GET", "/DeadLetters", "dead_letters", {}),
     ],
 )
 def test_routes_match_without_case_and_decode_their_parameters(
@@ -64,5 +65,5 @@ async def test_a_wrong_verb_or_an_unknown_path_is_404_without_a_body(
     assert (response.status, response.body) == (404, b"")
 
 
-def test_every_operation_of_the_table_is_answered(client: Any) -> None:
-    assert {route.operation for route in ROUTES} == set(ManagementApi(client)._operations)
+def test_every_operation_of_the_table_is_answered(hub_with: Any) -> None:
+    assert {route.operation for route in ROUTES} == set(hub_with().api._operations)

@@ -3,9 +3,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
-from durable_ext.history import ExecutionCompleted, OrchestrationRuntimeStatus
+from durable_ext.history import ExecutionCompleted, OrchestrationRuntimeStatus, decode_events
+from durable_ext.storage.contract import Commit, DeadLetter, Store
 
 Status = OrchestrationRuntimeStatus
 NOON = datetime(2018, 2, 28, 12, 0, 0, 987654, tzinfo=UTC)
@@ -153,3 +155,38 @@ class TestList:
         assert (await call("GET", "/instances")).json() == []
         (entity,) = (await call("GET", "/instances?instanceIdPrefix=@counter")).json()
         assert entity["instanceId"] == "@counter@a"
+
+
+async def test_the_stored_history_has_every_event(call: Any, stage: Any, store: Store) -> None:
+    await stage.put("one/two", Status.Completed)
+    response = await call("GET", "/instances/one%2Ftwo/history")
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith("application/json")
+    assert decode_events(response.body) == await store.read_history("one/two") != []
+
+
+async def test_the_stored_history_of_what_has_not_begun_is_empty_and_of_nothing_404(call: Any, stage: Any) -> None:
+    await stage.put("one", Status.Pending)
+    assert (await call("GET", "/instances/one/history")).json() == []
+    response = await call("GET", "/instances/gone/history")
+    assert (response.status, response.body) == (404, b"")
+
+
+async def test_dead_letters_are_listed_the_latest_first(call: Any, stage: Any, store: Store) -> None:
+    assert (await call("GET", "/deadletters")).json() == []
+    letters = [
+        DeadLetter(
+            kind="activity", instance_id="one", name="charge", payload=payload, reason="no luck", created_at=NOON
+        )
+        for payload in ("1", "2", None)
+    ]
+    loaded = await store.begin("one", None, [])
+    assert loaded.snapshot is not None
+    await store.commit(
+        Commit(instance_id="one", execution_id="", version=loaded.snapshot.version, dead_letters=letters)
+    )
+    answered = (await call("GET", "/deadletters?top=2")).json()
+    assert [each["payload"] for each in answered] == [None, "2"]
+    stored = await store.list_dead_letters()
+    assert msgspec.convert((await call("GET", "/DeadLetters")).json(), list[DeadLetter]) == stored
+    assert len(stored) == 3

@@ -1,98 +1,23 @@
+"""The app that the tests of the runtime run, on each store."""
+
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
-from typing import Any
 
 import pytest
+from runtime_app import App
 
-from durable_ext.codec import JsonCodec
-from durable_ext.engine.turn import EngineOptions
-from durable_ext.history import LIVE, TERMINAL, ExecutionStarted, HistoryEvent
-from durable_ext.ids import new_execution_id
-from durable_ext.messages import Message
-from durable_ext.registry import Activity, Orchestrator, Registry
-from durable_ext.runtime.worker import Worker
-from durable_ext.settings import Settings
-from durable_ext.storage.contract import InstanceRecord, Store
 from durable_ext.storage.opening import open_store
 
 
-class App:
-    """A store, the functions of an app, and at most one worker that runs them."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.registry = Registry()
-        self.worker: Worker | None = None
-
-    def orchestrator(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        self.registry.orchestrators.add(Orchestrator(name=function.__name__, function=function))
-        return function
-
-    def activity(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        names = list(function.__code__.co_varnames)
-        hints = dict(function.__annotations__)
-        self.registry.activities.add(
-            Activity(name=function.__name__, function=function, input_name=names[0], input_type=hints.get(names[0]))
-        )
-        return function
-
-    def make_worker(self, store: Any = None, **settings: Any) -> Worker:
-        warm = settings.pop("warm_instances", 1_000)
-        self.worker = Worker(
-            store or self.store,
-            self.registry,
-            Settings(**settings),
-            JsonCodec(),
-            EngineOptions(),
-            warm_instances=warm,
-        )
-        return self.worker
-
-    async def work(self, store: Any = None, **settings: Any) -> Worker:
-        worker = self.make_worker(store, **settings)
-        await worker.start()
-        return worker
-
-    async def start(self, name: str, instance_id: str, value: str | None = None, **options: Any) -> ExecutionStarted:
-        execution_id = new_execution_id()
-        start = ExecutionStarted(
-            timestamp=datetime.now(UTC),
-            name=name,
-            instance_id=instance_id,
-            execution_id=execution_id,
-            start_id=execution_id,
-            input=value,
-        )
-        await self.store.create_instance(start, overridable=options.get("overridable", TERMINAL))
-        return start
-
-    async def send(self, instance_id: str, event: HistoryEvent, accepted: Any = LIVE) -> None:
-        await self.store.send(Message(instance_id=instance_id, event=event), accepted=accepted)
-
-    async def until(self, instance_id: str, condition: Callable[[InstanceRecord], bool]) -> InstanceRecord:
-        with self.store.watch(instance_id) as watch:
-            async with asyncio.timeout(20):
-                while True:
-                    record = await self.store.get_instance(instance_id)
-                    if record is not None and condition(record):
-                        return record
-                    await watch.changed(1)
-
-    async def end(self, instance_id: str) -> InstanceRecord:
-        return await self.until(instance_id, lambda record: record.runtime_status.is_terminal)
-
-
-@pytest.fixture
-async def app() -> AsyncIterator[App]:
-    store = open_store("sqlite:///:memory:")
+@pytest.fixture(params=["memory://", "sqlite:///:memory:"])
+async def app(request: pytest.FixtureRequest) -> AsyncIterator[App]:
+    store = open_store(request.param)
     await store.open()
     app = App(store)
     yield app
-    if app.worker is not None:
-        await app.worker.stop(1)
+    await app.leave()
     await store.close()
 
 

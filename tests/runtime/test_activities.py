@@ -5,20 +5,26 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from durable_ext.clock import SystemClock
 from durable_ext.codec import JsonCodec
+from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
-from durable_ext.registry import Activity, FunctionTable
-from durable_ext.runtime import activities as module
+from durable_ext.registry import Activity, FunctionTable, Registry
+from durable_ext.runtime import calls as module
 from durable_ext.runtime.activities import Activities
+from durable_ext.runtime.calls import Calls
 from durable_ext.runtime.logs import ActivityLogFilter
+from durable_ext.runtime.program import Program
+from durable_ext.runtime.register import Register
+from durable_ext.runtime.threads import Threads
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -29,31 +35,56 @@ class Order:
     size: int
 
 
+class Clock(SystemClock):
+    """The machine's, but for the date."""
+
+    offset = 0.0
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.offset
+
+
 class Bench:
     """Activities with room for two, and what they settled."""
 
     def __init__(self) -> None:
         self.table: FunctionTable[Activity] = FunctionTable("activity")
         self.settled: list[tuple[WorkItem, TaskCompleted | TaskFailed]] = []
-        self.activities = Activities(self.table, JsonCodec(), 2, lambda: NOW, self.settle)
+        program = Program(registry=Registry(activities=self.table), codec=JsonCodec(), options=EngineOptions())
+        self.clock = Clock()
+        self.keeps_slots = False
+        self.given_back: list[WorkItem] = []
+        register = Register(None)
+        self.activities = Activities(
+            Calls(program, self.clock, register),
+            2,
+            self.clock,
+            register,
+            self.settle,
+            self.given_back.extend,
+            lambda item: item.name == "diverted",
+        )
         self.numbers = 0
 
-    def settle(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> None:
+    def settle(self, item: WorkItem, outcome: TaskCompleted | TaskFailed) -> bool:
         self.settled.append((item, outcome))
+        return self.keeps_slots
 
     def add(self, function: Callable[..., Any], input_type: Any = None) -> None:
         self.table.add(Activity(name=function.__name__, function=function, input_name="value", input_type=input_type))
 
-    def item(self, name: str, value: str | None = None, deliveries: int = 1) -> WorkItem:
+    def item(self, name: str, value: str | None = None, instance_id: str = "i") -> WorkItem:
         self.numbers += 1
         return WorkItem(
-            instance_id="i",
+            instance_id=instance_id,
             execution_id="e",
             task_id=self.numbers,
             name=name,
             orchestrator="o",
             input=value,
-            deliveries=deliveries,
         )
 
     async def outcome(self, function: Callable[..., Any] | str, value: str | None = None, **rest: Any) -> Any:
@@ -125,7 +156,7 @@ async def test_the_traceback_begins_in_user_code(bench: Bench, is_async: bool) -
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), BaseException("odd")])
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseException("odd")])
 async def test_nothing_an_activity_raises_gets_past_it(bench: Bench, error: BaseException, is_async: bool) -> None:
     async def works(value: None) -> None:
         raise error
@@ -178,18 +209,6 @@ async def test_an_unknown_activity_fails_naming_the_known_ones(bench: Bench) -> 
         "The function 'wrok' doesn't exist, is disabled, or is not an activity function. "
         "Additional info: The following are the known activity functions: 'work'."
     )
-
-
-async def test_an_activity_that_keeps_killing_its_process_is_not_run_again(bench: Bench) -> None:
-    ran = []
-
-    async def work(value: None) -> None:
-        ran.append(value)
-
-    failed = await bench.outcome(work, deliveries=6)
-    assert ran == []
-    assert "was started 5 times" in failed.reason
-    assert failed.failure_details.is_non_retriable
 
 
 async def test_names_are_found_in_any_case(bench: Bench) -> None:
@@ -300,7 +319,9 @@ async def test_what_does_not_end_in_time_is_returned_and_has_no_outcome(bench: B
     assert bench.settled == []
 
 
-async def test_what_ends_while_it_is_cancelled_keeps_its_outcome(bench: Bench, eventually: Eventually) -> None:
+async def test_nothing_that_a_cancelled_activity_does_on_its_way_out_is_an_outcome(
+    bench: Bench, eventually: Eventually
+) -> None:
     running = []
 
     async def work(value: None) -> str:
@@ -314,7 +335,163 @@ async def test_what_ends_while_it_is_cancelled_keeps_its_outcome(bench: Bench, e
     bench.add(work)
     bench.activities.start([bench.item("work")])
     await eventually(lambda: bool(running))
-    assert await bench.activities.close(0) == []
-    ((_, outcome),) = bench.settled
-    assert isinstance(outcome, TaskCompleted)
-    assert outcome.result == '"saved"'
+    assert [each.name for each in await bench.activities.close(0)] == ["work"]
+    assert bench.settled == []
+
+
+@pytest.fixture
+def stuck(bench: Bench) -> Iterator[threading.Event]:
+    """An activity `stuck` that occupies its thread until the event is set."""
+    release = threading.Event()
+
+    def stuck(value: None) -> None:
+        release.wait(20)
+
+    bench.add(stuck)
+    yield release
+    release.set()
+
+
+async def test_a_stuck_thread_gives_its_slot_back_when_nobody_waits_for_it_and_is_named(
+    bench: Bench, stuck: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(value: None) -> int:
+        return 1
+
+    bench.add(work)
+    bench.activities.start([bench.item("stuck", instance_id="a"), bench.item("stuck", instance_id="b")])
+    assert bench.activities.free == 0
+    bench.activities.start([bench.item("work"), bench.item("work"), bench.item("work")])
+    bench.activities.cancel("a", None, "its instance has ended")
+    bench.activities.cancel("b", [2], "its timeout has passed")
+    async with asyncio.timeout(10):
+        await bench.activities.until(lambda: bench.activities.is_idle)
+    assert [item.name for item, _ in bench.settled] == ["work"] * 3
+    assert "activity 'stuck' of a does not end although its instance has ended" in caplog.text
+    assert "activity 'stuck' of b does not end although its timeout has passed" in caplog.text
+    stuck.set()
+
+
+async def test_what_a_stuck_thread_returns_in_the_end_is_not_used(
+    bench: Bench, stuck: threading.Event, eventually: Eventually
+) -> None:
+    bench.activities.start([bench.item("stuck")])
+    bench.activities.cancel("i", None, "its instance has ended")
+    threads = [each for each in threading.enumerate() if each.name.startswith("durable-activity")]
+    stuck.set()
+    await eventually(lambda: not any(each.is_alive() for each in threads))
+    await asyncio.sleep(0)
+    assert bench.settled == []
+
+
+async def test_only_the_calls_named_are_cancelled_and_those_that_wait_are_forgotten(bench: Bench) -> None:
+    cancelled = []
+    gate = asyncio.Event()
+
+    async def work(value: int) -> int:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            cancelled.append(value)
+            raise
+        return value
+
+    bench.add(work)
+    bench.activities.start([bench.item("work", str(number)) for number in range(1, 6)])
+    bench.activities.cancel("i", [1, 4], "its timeout has passed")
+    gate.set()
+    async with asyncio.timeout(10):
+        await bench.activities.until(lambda: bench.activities.is_idle)
+    assert cancelled == [1]
+    assert sorted(outcome.result for _, outcome in bench.settled if isinstance(outcome, TaskCompleted)) == [
+        "2",
+        "3",
+        "5",
+    ]
+
+
+async def test_a_slot_stays_taken_for_what_follows_from_an_outcome(bench: Bench) -> None:
+    async def work(value: int) -> int:
+        return value
+
+    bench.add(work)
+    bench.keeps_slots = True
+    bench.activities.start([bench.item("work", "1")])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert bench.activities.free == 1
+    bench.keeps_slots = False
+    bench.activities.run(bench.item("work", "2"))
+    async with asyncio.timeout(10):
+        await bench.activities.until(lambda: bench.activities.free == 2)
+    assert len(bench.settled) == 2
+
+
+async def test_what_is_diverted_takes_no_slot(bench: Bench) -> None:
+    bench.activities.start([bench.item("diverted") for _ in range(5)])
+    assert bench.activities.is_idle
+    assert bench.settled == []
+
+
+async def test_a_shortage_of_threads_fails_no_call_while_one_thread_lives(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(value: int) -> int:
+        return value
+
+    bench.add(work)
+    allow_threads(monkeypatch, 1)
+    bench.activities.start([bench.item("work", str(number)) for number in range(4)])
+    async with asyncio.timeout(10):
+        await bench.activities.until(lambda: bench.activities.is_idle)
+    assert [type(outcome) for _, outcome in bench.settled] == [TaskCompleted] * 4
+    assert bench.given_back == []
+
+
+async def test_without_any_thread_calls_are_given_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(value: int) -> int:
+        return value
+
+    bench.add(work)
+    allow_threads(monkeypatch, 0)
+    bench.activities.start([bench.item("work", "1")])
+    assert [each.input for each in bench.given_back] == ["1"]
+    assert bench.settled == []
+    assert bench.activities.is_idle
+
+
+def allow_threads(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    started = 0
+    start = threading.Thread.start
+
+    def limited(thread: threading.Thread) -> None:
+        nonlocal started
+        if started >= number:
+            raise RuntimeError("can't start new thread")
+        started += 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+
+async def test_what_takes_every_slot_for_long_is_named_once_a_while(
+    bench: Bench, stuck: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.activities.start([bench.item("stuck", instance_id="a"), bench.item("stuck", instance_id="b")])
+    bench.activities.tell_of_stuck()
+    assert caplog.text == ""
+    bench.clock.offset = 61
+    bench.activities.tell_of_stuck()
+    bench.activities.tell_of_stuck()
+    assert caplog.text.count("all 2 activity slots are taken, 2 of them by calls older than 60 s") == 1
+    assert "'stuck' of a (61 s)" in caplog.text
+
+
+async def test_threads_do_not_outnumber_their_limit() -> None:
+    threads, done = Threads(3), threading.Semaphore(0)
+    for _ in range(50):
+        threads.submit(done.release)
+    for _ in range(50):
+        assert done.acquire(timeout=10)
+    assert threads._started <= 3
+    threads.close()

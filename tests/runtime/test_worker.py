@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from durable_ext.errors import StoreError, VersionConflictError
@@ -19,8 +18,7 @@ from durable_ext.history import (
     TaskCompleted,
     TaskFailed,
 )
-from durable_ext.messages import WorkItem
-from durable_ext.runtime import turns
+from durable_ext.runtime import program, turns
 from durable_ext.storage.contract import Commit, Delivery, Store
 
 S = OrchestrationRuntimeStatus
@@ -108,7 +106,7 @@ async def test_instances_beyond_the_warm_limit_are_reloaded(hello: Any) -> None:
             await hello.send(f"i{number}", raised("go", payload))
     for number in range(10):
         assert (await hello.end(f"i{number}")).output == "[1,2]"
-    assert len(worker._residents) <= 2
+    assert len(worker._instances) <= 2
 
 
 async def test_an_unregistered_orchestrator_fails_readably(hello: Any) -> None:
@@ -218,13 +216,13 @@ async def test_a_turn_that_blocks_the_loop_is_named(
 async def test_an_engine_that_breaks_down_fails_the_instance_and_not_the_worker(
     hello: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(turns.Session):
+    class Broken(program.OrchestrationSession):
         def advance(self, now: datetime, inbox: Sequence[HistoryEvent]) -> Any:
             if isinstance(inbox[0], ExecutionStarted) and inbox[0].instance_id == "bad":
                 raise SystemExit(1)
             return super().advance(now, inbox)
 
-    monkeypatch.setattr(turns, "Session", Broken)
+    monkeypatch.setattr(program, "OrchestrationSession", Broken)
     await hello.work()
     await hello.start("chain", "bad", '"x"')
     await hello.start("chain", "good", '"x"')
@@ -263,7 +261,7 @@ async def test_an_instance_that_keeps_moving_is_left_to_whoever_moves_it(hello: 
     await hello.start("chain", "a", '"x"')
     await eventually(lambda: bool(given_back))
     assert given_back == [1.0]
-    assert len(hello.worker._residents) == 0
+    assert len(hello.worker._instances) == 0
 
 
 @pytest.mark.parametrize("call", ["begin", "commit", "receive", "receive_work"])
@@ -325,176 +323,6 @@ async def test_a_turn_that_cannot_be_stored_fails_its_instance_readably(
     assert "Hello x!" in letter.payload
 
 
-async def test_an_instance_that_keeps_killing_its_worker_fails_and_tells_its_parent(hello: Any) -> None:
-    ran = []
-
-    @hello.orchestrator
-    def killer(context: Any) -> Any:
-        ran.append(1)
-
-    @hello.orchestrator
-    def parent(context: Any) -> Any:
-        try:
-            yield context.call_sub_orchestrator("killer", instance_id="child")
-        except Exception as error:
-            return str(error)
-
-    async def receive() -> list[Delivery]:
-        return [
-            msgspec.structs.replace(each, deaths=10 if each.instance_id == "child" else 0)
-            for each in await hello.store.receive()
-        ]
-
-    await hello.work(Wrapped(hello.store, receive=receive))
-    await hello.start("parent", "a")
-    assert "10 times the process died" in (await hello.end("a")).output
-    assert (await hello.end("child")).runtime_status is S.Failed
-    assert ran == []
-    (letter,) = await hello.store.list_dead_letters()
-    assert (letter.kind, letter.instance_id, letter.name) == ("orchestrator", "child", "killer")
-
-
-async def test_a_suspect_turn_runs_with_no_activity_beside_it(hello: Any, eventually: Eventually) -> None:
-    gate, beside, running = asyncio.Event(), [], 0
-
-    @hello.activity
-    async def slow(value: Any) -> None:
-        nonlocal running
-        running += 1
-        await gate.wait()
-        running -= 1
-
-    @hello.orchestrator
-    def innocent(context: Any) -> Any:
-        yield context.call_activity("slow")
-
-    @hello.orchestrator
-    def suspect(context: Any) -> Any:
-        beside.append(running)
-
-    async def receive() -> list[Delivery]:
-        return [
-            msgspec.structs.replace(each, deaths=3 if each.instance_id == "suspect" else 0)
-            for each in await hello.store.receive()
-        ]
-
-    await hello.work(Wrapped(hello.store, receive=receive))
-    await hello.start("innocent", "i")
-    await eventually(lambda: running == 1)
-    await hello.start("suspect", "suspect")
-    await hello.start("wait", "w")
-    await hello.until("w", lambda record: record.runtime_status is S.Running)  # turns go on meanwhile
-    assert beside == []
-    gate.set()
-    await hello.end("suspect")
-    assert beside == [0]
-    await hello.start("chain", "after", '"x"')
-    assert (await hello.end("after")).output == '"HELLO X!"'
-
-
-async def test_the_first_of_the_worst_suspects_is_tried_with_the_others_out_of_reach(
-    hello: Any, eventually: Eventually
-) -> None:
-    hidden: list[tuple[str, float]] = []
-    seen: list[list[tuple[str, float]]] = []
-
-    @hello.orchestrator
-    def suspect(context: Any) -> Any:
-        seen.append(list(hidden))
-
-    async def receive() -> list[Delivery]:
-        return [msgspec.structs.replace(each, deaths=6) for each in await hello.store.receive()]
-
-    async def give_back(deliveries: Sequence[Delivery], delay: float) -> None:
-        hidden.extend((each.instance_id, delay) for each in deliveries)
-        await hello.store.give_back(deliveries, 0)
-
-    for number in range(3):
-        await hello.start("suspect", f"s{number}")
-    await hello.work(Wrapped(hello.store, receive=receive, give_back=give_back))
-    for number in range(3):
-        assert (await hello.end(f"s{number}")).runtime_status is S.Completed
-    assert seen == [[("s1", 30.0), ("s2", 30.0)]] * 3
-
-
-def with_deliveries(store: Store, name: str, deliveries: int) -> Callable[[int], Awaitable[list[WorkItem]]]:
-    async def receive_work(limit: int) -> list[WorkItem]:
-        items = await store.receive_work(limit)
-        return [msgspec.structs.replace(each, deliveries=deliveries) if each.name == name else each for each in items]
-
-    return receive_work
-
-
-async def test_a_suspect_activity_runs_alone(hello: Any) -> None:
-    running: set[str] = set()
-    seen: list[set[str]] = []
-
-    async def run(name: str) -> None:
-        running.add(name)
-        seen.append(set(running))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        running.discard(name)
-
-    @hello.activity
-    async def suspect(value: str) -> None:
-        await run(value)
-
-    @hello.activity
-    async def innocent(value: str) -> None:
-        await run(value)
-
-    @hello.orchestrator
-    def both(context: Any) -> Any:
-        calls = [context.call_activity("innocent", f"first {n}") for n in range(6)]
-        calls += [context.call_activity("suspect", f"suspect {n}") for n in range(3)]
-        calls += [context.call_activity("innocent", f"second {n}") for n in range(6)]
-        yield context.task_all(calls)
-
-    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "suspect", 3))
-    await hello.work(store, max_concurrent_activity_functions=4)
-    await hello.start("both", "a")
-    assert (await hello.end("a")).runtime_status is S.Completed
-    assert [each for each in seen if any(name.startswith("suspect") for name in each)] == [
-        {f"suspect {n}"} for n in range(3)
-    ]
-    assert max(map(len, seen)) > 1
-    assert len(seen) == 15
-
-
-async def test_an_activity_given_up_leaves_a_dead_letter(hello: Any) -> None:
-    @hello.activity
-    async def killer(value: str) -> None:
-        raise AssertionError("must not run")
-
-    @hello.orchestrator
-    def victim(context: Any) -> Any:
-        yield context.task_all([context.call_activity("killer", "payload") for _ in range(2)])
-
-    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "killer", 6))
-    await hello.make_worker(store, max_concurrent_activity_functions=1).start()
-    hello.worker._fetcher.is_wary = True  # nothing is claimed, all comes through receive_work
-    await hello.start("victim", "a")
-    record = await hello.end("a")
-    assert "was started 5 times" in record.output
-    letter = (await hello.store.list_dead_letters())[-1]
-    assert (letter.kind, letter.name, letter.payload) == ("activity", "killer", '"payload"')
-
-
-async def test_the_outcome_of_a_suspect_activity_is_stored_before_a_turn_sees_it(hello: Any) -> None:
-    stored: list[str] = []
-
-    async def complete_work(item: WorkItem, outcome: HistoryEvent) -> None:
-        stored.append(item.name)
-        await hello.store.complete_work(item, outcome)
-
-    store = Wrapped(hello.store, receive_work=with_deliveries(hello.store, "greet", 4), complete_work=complete_work)
-    await hello.work(store, max_concurrent_activity_functions=1)
-    await hello.start("fan", "a", "4")
-    assert (await hello.end("a")).output == "4"
-    assert stored == ["greet"] * 3
-
-
 async def test_stop_stores_what_has_ended_and_gives_back_the_rest(hello: Any, eventually: Eventually) -> None:
     running, started = [], asyncio.Event()
 
@@ -529,7 +357,7 @@ async def test_stop_stores_what_has_ended_and_gives_back_the_rest(hello: Any, ev
     history: list[HistoryEvent] = await hello.store.read_history("a")
     assert not any(isinstance(each, TaskFailed) for each in history)
     items = await hello.store.receive_work(10)
-    assert [(each.name, each.deliveries) for each in items] == [("endless", 1)]
+    assert [(each.name, each.tries) for each in items] == [("endless", 1)]
     assert len(running_quick) == 1
 
 

@@ -1,189 +1,200 @@
-"""Messages come at least once until consumed, in order, not before their time."""
+"""What happens to a message: it comes until a commit consumes it, in order, and not before its time."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from storage_hub import (
+from storage_hubs import HandClock
+from storage_mail import Mail, names
+from storage_records import (
+    ANY_STATE,
+    Status,
     create,
+    first_turn,
     message,
-    names,
-    next_for,
-    nothing_else_waits,
     raise_event,
     raised,
-    receive_until,
     running,
+    snapshot,
     soon,
     start,
-    turn,
-    version_of,
 )
 
 from durable_ext.errors import InstanceNotFoundError, InstanceStateError, StoreError
 from durable_ext.history import LIVE, TERMINAL
 from durable_ext.messages import Message
-from durable_ext.storage.contract import Commit, Store
+from durable_ext.storage.contract import Store
 
 
-async def test_a_start_is_delivered(store: Store) -> None:
+async def test_a_start_is_delivered(store: Store, mail: Mail) -> None:
     started = await create(store)
-    delivery = await next_for(store, "one")
+    delivery = await mail.next()
     assert (delivery.event, delivery.execution_id) == (started, started.execution_id)
 
 
-async def test_a_waiting_receiver_is_woken_by_a_commit(store: Store) -> None:
-    started, version = await running(store)
-    waiting = asyncio.create_task(store.receive())
+async def test_a_waiting_receiver_is_woken_by_a_commit(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    waiting = asyncio.create_task(mail.next("two"))
     await asyncio.sleep(0)
     assert not waiting.done()
-
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id=started.execution_id,
-            version=version,
-            events=turn(),
-            messages=[message("two", "wake up")],
-        )
-    )
-    assert names(await soon(waiting)) == ["wake up"]
+    await one.commit(messages=[message("two", "wake up")])
+    assert names([await soon(waiting)]) == ["wake up"]
 
 
-async def test_messages_to_an_instance_come_in_the_order_they_were_stored(store: Store) -> None:
-    await running(store)
-    for number in range(50):
-        await raise_event(store, "one", str(number))
-    assert names(await receive_until(store, "49")) == [str(number) for number in range(50)]
+# --- until it is consumed ------------------------------------------------------------------------------
 
 
-async def test_order_holds_for_more_messages_than_fit_in_memory(store: Store) -> None:
-    started, version = await running(store)
-    count = 6000
-    # In hundreds, some of them stored while the first are being received.
-    received: list[str] = []
-    for first in range(0, count, 100):
-        version = await store.commit(
-            Commit(
-                instance_id="one",
-                execution_id=started.execution_id,
-                version=version,
-                events=turn(),
-                messages=[message("one", str(number)) for number in range(first, first + 100)],
-            )
-        )
-        if first % 1500 == 0:
-            received += names(await soon(store.receive()))
-    while len(received) < count:
-        received += names(await soon(store.receive()))
-    assert received == [str(number) for number in range(count)]
+async def test_a_consumed_message_is_no_news(store: Store, mail: Mail) -> None:
+    started = await create(store)
+    delivery = await mail.next()
+    loaded = await store.begin("one", None, [delivery])
+    assert loaded.snapshot is not None
+    version = await store.commit(first_turn(started, loaded.snapshot.version, consumed=[delivery.receipt]))
+
+    assert not (await store.begin("one", None, [delivery])).deliveries
+    assert not (await store.begin("one", version, [delivery])).deliveries
 
 
-async def test_a_consumed_message_does_not_come_again(store: Store) -> None:
-    await running(store)
-    await nothing_else_waits(store)
+async def test_a_consumed_message_does_not_come_again(store: Store, mail: Mail) -> None:
+    await running(mail)
+    assert await mail.rest() == []
     await store.sweep()
-    await nothing_else_waits(store)
+    assert await mail.rest() == []
 
 
-async def test_a_message_in_hand_does_not_come_again_by_a_sweep(store: Store) -> None:
+async def test_a_message_given_back_comes_again_with_the_same_receipt(store: Store, mail: Mail) -> None:
     await create(store)
-    await next_for(store, "one")
-    await store.sweep()
-    await nothing_else_waits(store)
-
-
-async def test_a_message_given_back_comes_again(store: Store) -> None:
-    await create(store)
-    delivery = await next_for(store, "one")
+    delivery = await mail.next()
     await store.give_back([delivery], 0)
-    assert await next_for(store, "one") == delivery
+    again = await mail.again(delivery)
+    assert (again.receipt, again.event) == (delivery.receipt, delivery.event)
 
 
-async def test_messages_given_back_together_keep_their_order(store: Store) -> None:
+async def test_giving_back_is_not_a_try(store: Store, mail: Mail) -> None:
+    await create(store)
+    delivery = await mail.next()
+    for _ in range(3):
+        await store.give_back([delivery], 0)
+        delivery = await mail.again(delivery)
+    assert delivery.tries == 1
+
+
+async def test_messages_given_back_together_keep_their_order(store: Store, mail: Mail) -> None:
     await create(store)
     for name in "abc":
         await raise_event(store, "one", name)
-    deliveries = await receive_until(store, "c")
+    deliveries = await mail.until("c")
     await store.give_back(deliveries, 0)
-    assert names(await receive_until(store, "c")) == ["Greet", "a", "b", "c"]
+    again = Mail(store)
+    assert names(await again.until("c")) == ["Greet", "a", "b", "c"]
 
 
-async def test_a_message_given_back_stays_away_for_the_delay(store: Store) -> None:
+async def test_a_message_given_back_stays_away_for_the_delay(store: Store, mail: Mail, clock: HandClock) -> None:
+    """It may come earlier, as any message may come again; but these stores deliver nothing again unasked."""
     await create(store)
-    delivery = await next_for(store, "one")
-    before = datetime.now(UTC)
-    await store.give_back([delivery], 0.1)
-    assert await next_for(store, "one") == delivery
-    assert datetime.now(UTC) - before >= timedelta(seconds=0.1)
+    delivery = await mail.next()
+    await store.give_back([delivery], 5)
+    again = Mail(store)
+    assert await again.rest() == []
+    clock.advance(4.9)
+    assert await again.rest() == []
+    clock.advance(0.2)
+    assert (await again.next()).receipt == delivery.receipt
 
 
-async def test_giving_back_what_was_consumed_brings_nothing_back(store: Store) -> None:
-    started = await create(store)
-    delivery = await next_for(store, "one")
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id=started.execution_id,
-            version=await version_of(store, "one"),
-            consumed=[delivery.receipt],
-        )
-    )
+async def test_a_message_given_back_may_be_consumed_meanwhile(store: Store, mail: Mail, clock: HandClock) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "in hand")
+    delivery = await mail.next()
+    await store.give_back([delivery], 5)
+    await one.remove(delivery.receipt)
+    clock.advance(6)
+    assert await Mail(store).rest() == []
+
+
+async def test_giving_back_what_was_consumed_brings_nothing_back(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "consumed")
+    delivery = await mail.next()
+    await one.remove(delivery.receipt)
     await store.give_back([delivery], 0)
-    await nothing_else_waits(store)
+    assert await Mail(store).rest() == []
 
 
-async def test_a_message_never_comes_before_its_time(store: Store) -> None:
-    await running(store)
-    due: dict[str, datetime] = {}
-    now = datetime.now(UTC)
-    for name, delay in (("third", 0.2), ("first", 0.1), ("second", 0.15)):
-        due[name] = now + timedelta(seconds=delay)
-        await store.send(Message(instance_id="one", event=raised(name), visible_at=due[name]), accepted=LIVE)
-
-    received: list[str] = []
-    while len(received) < 3:
-        came = names(await soon(store.receive()))
-        assert all(datetime.now(UTC) >= due[name] for name in came)
-        received += came
-    assert received == ["first", "second", "third"]
+# --- order -------------------------------------------------------------------------------------------
 
 
-async def test_messages_for_later_do_not_hold_up_others(store: Store) -> None:
-    await running(store)
-    await raise_event(store, "one", "tomorrow", visible_in=86400)
+async def test_messages_to_an_instance_come_in_the_order_they_were_stored(store: Store, mail: Mail) -> None:
+    await running(mail)
+    for number in range(50):
+        await raise_event(store, "one", str(number))
+    assert names(await mail.until("49")) == [str(number) for number in range(50)]
+
+
+async def test_order_holds_for_thousands_of_messages(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    count, received = 6000, []
+    # In hundreds, some of them stored while the first are being received.
+    for first in range(0, count, 100):
+        await one.commit(messages=[message("one", str(number)) for number in range(first, first + 100)])
+        if first % 1500 == 0:
+            received.append(await mail.next())
+    received += await mail.until(str(count - 1))
+    assert names(received) == [str(number) for number in range(count)]
+
+
+# --- its time ----------------------------------------------------------------------------------------
+
+
+async def test_a_message_never_comes_before_its_time(store: Store, mail: Mail, clock: HandClock) -> None:
+    await running(mail)
+    for name, delay in (("third", 30), ("first", 10), ("second", 20)):
+        await raise_event(store, "one", name, visible_at=clock.now() + timedelta(seconds=delay))
+
+    assert await mail.rest() == []
+    for name in ("first", "second", "third"):
+        clock.advance(9.9)
+        assert await mail.rest() == []
+        clock.advance(0.1)
+        assert names([await mail.next()]) == [name]
+
+
+async def test_messages_for_later_do_not_hold_up_others(store: Store, mail: Mail, clock: HandClock) -> None:
+    await running(mail)
+    await raise_event(store, "one", "tomorrow", visible_at=clock.now() + timedelta(days=1))
     await raise_event(store, "one", "now")
-    assert names(await soon(store.receive())) == ["now"]
+    assert names([await mail.next()]) == ["now"]
 
 
-async def test_a_time_in_the_past_means_now(store: Store) -> None:
-    await running(store)
+async def test_a_time_in_the_past_means_now(store: Store, mail: Mail, clock: HandClock) -> None:
+    await running(mail)
     await raise_event(store, "one", "first")
-    await raise_event(store, "one", "late", visible_in=-3600)
+    await raise_event(store, "one", "late", visible_at=clock.now() - timedelta(hours=1))
     await raise_event(store, "one", "last")
-    assert names(await receive_until(store, "last")) == ["first", "late", "last"]
+    assert names(await mail.until("last")) == ["first", "late", "last"]
 
 
-async def test_many_messages_due_at_once_all_come_in_order_of_their_times(store: Store) -> None:
-    started, version = await running(store)
-    count = 2500
-    due = datetime.now(UTC) + timedelta(seconds=0.3)
-    messages = [
-        Message(instance_id="one", event=raised(str(number)), visible_at=due + timedelta(microseconds=number // 10))
-        for number in range(count)
-    ]
-    await store.commit(
-        Commit(instance_id="one", execution_id=started.execution_id, version=version, events=turn(), messages=messages)
+async def test_many_messages_for_one_time_all_come_in_order_of_their_times(
+    store: Store, mail: Mail, clock: HandClock
+) -> None:
+    one = await running(mail)
+    count, due = 2500, clock.now() + timedelta(hours=1)
+    await one.commit(
+        messages=[
+            Message(instance_id="one", event=raised(str(number)), visible_at=due + timedelta(microseconds=number // 10))
+            for number in range(count)
+        ]
     )
-    received: list[str] = []
-    while len(received) < count:
-        received += names(await soon(store.receive()))
-    assert received == [str(number) for number in range(count)]
+    clock.advance(3601)
+    assert names(await mail.until(str(count - 1))) == [str(number) for number in range(count)]
 
 
-async def test_cancelling_a_receiver_loses_no_message(store: Store) -> None:
+# --- receiving ---------------------------------------------------------------------------------------
+
+
+async def test_cancelling_a_receiver_loses_no_message(store: Store, mail: Mail) -> None:
     for _ in range(3):
         waiting = asyncio.create_task(store.receive())
         await asyncio.sleep(0)
@@ -191,60 +202,23 @@ async def test_cancelling_a_receiver_loses_no_message(store: Store) -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
     await create(store)
-    await next_for(store, "one")
+    assert names([await mail.next()]) == ["Greet"]
 
 
-async def test_a_receiver_cancelled_while_a_message_arrives_loses_nothing(store: Store) -> None:
-    received: list[str] = []
+async def test_a_receiver_cancelled_while_a_message_arrives_loses_nothing(store: Store, mail: Mail) -> None:
     for number in range(30):
-        waiting = asyncio.create_task(store.receive())
+        waiting = asyncio.create_task(mail.next(f"instance-{number}"))
         await asyncio.sleep(0)
         storing = asyncio.create_task(create(store, f"instance-{number}"))
         for _ in range(number % 7):
             await asyncio.sleep(0)
         waiting.cancel()
         try:
-            received += [each.instance_id for each in await waiting]
+            delivery = await waiting
         except asyncio.CancelledError:
-            received += [each.instance_id for each in await soon(store.receive())]
+            delivery = await mail.next(f"instance-{number}")
+        assert names([delivery]) == ["Greet"]
         await storing
-    assert sorted(received) == sorted(f"instance-{number}" for number in range(30))
-
-
-async def test_begin_with_a_known_version_passes_on_what_is_still_there(store: Store) -> None:
-    _, version = await running(store)
-    await raise_event(store, "one", "news")
-    delivery = await next_for(store, "one")
-    opening = await store.begin("one", version, [delivery])
-    assert list(opening.deliveries) == [delivery]
-
-
-async def test_messages_of_a_replaced_instance_do_not_reach_the_new_one(store: Store) -> None:
-    await running(store)
-    await raise_event(store, "one", "in hand")
-    in_hand = await next_for(store, "one")
-    await raise_event(store, "one", "on the way")
-
-    await store.create_instance(start("one", name="Again"), overridable=LIVE | TERMINAL)
-
-    deliveries = await receive_until(store, "Again")
-    assert names(deliveries) == ["Again"]
-    opening = await store.begin("one", None, [in_hand, *deliveries])
-    assert list(opening.deliveries) == deliveries
-
-
-async def test_sending_to_nobody_stores_nothing(store: Store) -> None:
-    with pytest.raises(InstanceNotFoundError, match="nobody"):
-        await raise_event(store, "nobody", "hello")
-    await nothing_else_waits(store)
-
-
-async def test_sending_in_a_refused_status_stores_nothing(store: Store) -> None:
-    await running(store)
-    with pytest.raises(InstanceStateError, match="Running") as refused:
-        await store.send(message("one", "hello"), accepted=TERMINAL)
-    assert refused.value.status == "Running"
-    await nothing_else_waits(store)
 
 
 async def test_closing_wakes_receivers_with_an_error(store: Store) -> None:
@@ -254,3 +228,96 @@ async def test_closing_wakes_receivers_with_an_error(store: Store) -> None:
     for each in waiting:
         with pytest.raises(StoreError, match="closed"):
             await soon(each)
+
+
+async def test_closing_twice_is_no_matter(store: Store) -> None:
+    await store.close()
+    await store.close()
+
+
+# --- beginning a turn ----------------------------------------------------------------------------------
+
+
+async def test_a_begin_without_a_known_version_gives_the_snapshot(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "news")
+    delivery = await mail.next()
+    loaded = await store.begin("one", None, [delivery])
+    assert loaded.snapshot is not None
+    assert (loaded.snapshot.status, loaded.snapshot.version) == (Status.Running, one.version)
+    assert list(loaded.deliveries) == [delivery]
+
+
+async def test_a_begin_with_the_present_version_passes_on_what_is_still_there(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "news")
+    delivery = await mail.next()
+    loaded = await store.begin("one", one.version, [delivery])
+    assert list(loaded.deliveries) == [delivery]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_no_message_comes_twice_in_one_answer(store: Store, mail: Mail, is_known: bool) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "news")
+    delivery = await mail.next()
+    loaded = await store.begin("one", one.version if is_known else None, [delivery, delivery])
+    assert list(loaded.deliveries) == [delivery]
+
+
+async def test_the_start_of_a_new_instance_is_news_to_its_first_turn(store: Store, mail: Mail) -> None:
+    await create(store)
+    delivery = await mail.next()
+    loaded = await store.begin("one", None, [delivery])
+    assert loaded.snapshot is not None
+    assert (loaded.snapshot.status, loaded.snapshot.history) == (Status.Pending, [])
+    assert list(loaded.deliveries) == [delivery]
+
+
+async def test_messages_of_a_replaced_instance_do_not_reach_the_new_one(store: Store, mail: Mail) -> None:
+    await running(mail)
+    await raise_event(store, "one", "in hand")
+    in_hand = await mail.next()
+    await raise_event(store, "one", "on the way")
+
+    await store.create_instance(start("one", name="Again"), overridable=ANY_STATE)
+
+    deliveries = await mail.until("Again")
+    loaded = await store.begin("one", None, [in_hand, *deliveries])
+    assert names(loaded.deliveries) == ["Again"]
+
+
+async def test_messages_of_a_purged_instance_are_no_news(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "in hand")
+    in_hand = await mail.next()
+    await one.end()
+    await store.flush()
+    await store.purge(["one"])
+    loaded = await store.begin("one", None, [in_hand])
+    assert not loaded.deliveries
+    assert (await snapshot(store)).status is None
+
+
+# --- sending -----------------------------------------------------------------------------------------
+
+
+async def test_sending_says_which_status_the_instance_had(store: Store, mail: Mail) -> None:
+    await create(store)
+    assert await store.send(message("one", "hello"), accepted=LIVE) is Status.Pending
+    assert names(await mail.until("hello")) == ["Greet", "hello"]
+
+
+async def test_sending_to_nobody_stores_nothing(store: Store, mail: Mail) -> None:
+    with pytest.raises(InstanceNotFoundError, match="nobody"):
+        await raise_event(store, "nobody", "hello")
+    await create(store, "nobody")
+    assert names(await mail.rest("nobody")) == ["Greet"]
+
+
+async def test_sending_in_a_refused_status_stores_nothing(store: Store, mail: Mail) -> None:
+    await running(mail)
+    with pytest.raises(InstanceStateError, match="Running") as refused:
+        await store.send(message("one", "hello"), accepted=TERMINAL)
+    assert refused.value.status == "Running"
+    assert await mail.rest() == []

@@ -1,426 +1,277 @@
-"""What outlives the process, however it ended, and what several processes on one hub see of each other."""
+"""What outlives a worker, however it ended, and what several stores on one hub see of each other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
-from storage_hub import (
+from storage_hubs import HandClock, Hub, nothing_lost
+from storage_mail import Mail, names
+from storage_records import (
+    THEN,
     Status,
     completed,
     create,
-    ended,
     finish,
-    kill,
     message,
-    names,
-    next_for,
-    nothing_else_waits,
     raise_event,
     raised,
-    receive_until,
     running,
     scheduled,
     soon,
     start,
-    turn,
-    version_of,
-    work,
 )
 
-from durable_ext.errors import StoreInUseError
+from durable_ext.errors import StoreError
 from durable_ext.history import LIVE
-from durable_ext.storage.contract import SUSPECT_DELIVERIES, Commit, Store
-
-Opener = Callable[[], Awaitable[Store]]
-Run = Callable[[str], Awaitable[asyncio.subprocess.Process]]
+from durable_ext.storage.contract import StatusChange
 
 
-async def said(process: asyncio.subprocess.Process) -> str:
-    """The next line a process prints."""
-    assert process.stdout is not None
-    line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
-    if not line.startswith("ok"):
-        raise AssertionError(line + (await kill(process)).decode())
-    return line
-
-
-async def test_everything_is_there_after_a_restart(open_host: Opener) -> None:
-    first = await open_host()
-    started, version = await running(first)
-    await first.commit(
-        Commit(
-            instance_id="one",
-            execution_id=started.execution_id,
-            version=version,
-            events=turn(raised("go"), scheduled(0)),
-            work=[work("one", 0)],
-            messages=[message("two", "unread")],
-        )
-    )
+async def test_everything_is_there_after_a_restart(hub: Hub) -> None:
+    first = await hub.host()
+    one = await running(Mail(first))
+    await one.commit(raised("go"), scheduled(0), queued=[one.work(0)], messages=[message("two", "unread")])
+    await first.flush()
     before = await first.get_instance("one"), await first.read_history("one")
     await first.close()
 
-    second = await open_host()
+    second = await hub.host()
     assert (await second.get_instance("one"), await second.read_history("one")) == before
-    assert names(await soon(second.receive())) == ["unread"]
-    assert await soon(second.receive_work(10)) == [work("one", 0, deliveries=1)]
+    assert names([await Mail(second).next("two")]) == ["unread"]
+    (item,) = await soon(second.receive_work(10))
+    assert item.receipt == one.work(0).receipt
 
 
-async def test_only_what_was_not_consumed_comes_again_after_a_restart(open_host: Opener) -> None:
-    first = await open_host()
-    await running(first)
+@pytest.mark.parametrize("crashes", [True, False])
+async def test_what_was_not_consumed_comes_again(hub: Hub, crashes: bool) -> None:
+    first = await hub.host()
+    mail = Mail(first)
+    await running(mail)
     await raise_event(first, "one", "in hand")
-    await next_for(first, "one")
+    in_hand = await mail.next()
     await raise_event(first, "one", "unread")
+    await (hub.crash(first) if crashes else first.close())
+
+    again = await Mail(await hub.host()).until("unread")
+    assert names(again) == ["in hand", "unread"]
+    assert again[0].receipt == in_hand.receipt
+
+
+async def test_what_was_consumed_does_not_come_again_after_a_crash(hub: Hub) -> None:
+    first = await hub.host()
+    await running(Mail(first))
+    await hub.crash(first)
+    assert await Mail(await hub.host()).rest() == []
+
+
+async def test_what_was_given_back_comes_after_a_crash(hub: Hub, clock: HandClock) -> None:
+    first = await hub.host()
+    mail = Mail(first)
+    await running(mail)
+    await raise_event(first, "one", "given back")
+    await first.give_back([await mail.next()], 60)
+    await hub.crash(first)
+
+    second = await hub.host()
+    clock.advance(61)
+    assert names([await Mail(second).next()]) == ["given back"]
+
+
+async def test_timers_survive_a_restart(hub: Hub, clock: HandClock) -> None:
+    first = await hub.host()
+    await running(Mail(first))
+    for name, delay in (("soon", 60), ("tomorrow", 86400)):
+        await raise_event(first, "one", name, visible_at=clock.now() + timedelta(seconds=delay))
     await first.close()
 
-    second = await open_host()
-    deliveries = await receive_until(second, "unread")
-    assert names(deliveries) == ["in hand", "unread"]
-    assert [each.deaths for each in deliveries] == [0, 0], "a clean shutdown is nobody's fault"
+    mail = Mail(await hub.host())
+    assert await mail.rest() == []
+    clock.advance(61)
+    assert names(await mail.rest()) == ["soon"]
 
 
-async def test_timers_survive_a_restart(open_host: Opener) -> None:
-    first = await open_host()
-    await running(first)
-    await raise_event(first, "one", "soon", visible_in=0.3)
-    await raise_event(first, "one", "tomorrow", visible_in=86400)
+async def test_timers_that_came_due_in_between_come_at_once(hub: Hub, clock: HandClock) -> None:
+    first = await hub.host()
+    await running(Mail(first))
+    await raise_event(first, "one", "soon", visible_at=clock.now() + timedelta(seconds=60))
+    await first.close()
+    clock.advance(86400)
+    assert names([await Mail(await hub.host()).next()]) == ["soon"]
+
+
+async def test_closing_does_what_commits_still_owed(hub: Hub) -> None:
+    first = await hub.host()
+    mail = Mail(first)
+    one = await running(mail)
+    await raise_event(first, "one", "consumed")
+    await one.commit(
+        messages=[message("two", "hello")],
+        queued=[one.work(0)],
+        status=StatusChange(runtime_status=Status.Running, updated_at=THEN, custom_status='"halfway"'),
+        consumed=[(await mail.next()).receipt],
+    )
     await first.close()
 
-    second = await open_host()
-    assert names(await soon(second.receive())) == ["soon"]
-    await nothing_else_waits(second)
+    second = await hub.host()
+    mail = Mail(second)
+    assert (await second.get_instance("one")).custom_status == '"halfway"'
+    assert names([await mail.next("two")]) == ["hello"]
+    assert await mail.rest("one") == []
+    assert [each.task_id for each in await soon(second.receive_work(10))] == [0]
 
 
-async def test_closing_finishes_what_was_accepted(open_host: Opener) -> None:
-    first = await open_host()
+async def test_closing_finishes_what_was_accepted(hub: Hub) -> None:
+    first = await hub.host()
     storing = [asyncio.create_task(create(first, f"instance-{number}")) for number in range(100)]
     await asyncio.sleep(0)
     await first.close()
     await asyncio.gather(*storing)
 
-    second = await open_host()
+    second = await hub.host()
     for number in range(100):
         assert await second.get_instance(f"instance-{number}") is not None
 
 
-async def test_closing_twice_is_no_matter(open_host: Opener) -> None:
-    store = await open_host()
-    await store.close()
-    await store.close()
+# --- work --------------------------------------------------------------------------------------------
 
 
-async def test_work_claimed_by_a_host_that_closed_stays_counted(open_host: Opener) -> None:
-    first = await open_host()
-    _, version = await running(first)
-    await first.commit(
-        Commit(
-            instance_id="one",
-            execution_id="execution",
-            version=version,
-            events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1, deliveries=1)],
-        )
-    )
+@pytest.mark.parametrize("crashes", [True, False])
+async def test_claimed_work_is_offered_again_its_tries_as_counted(hub: Hub, crashes: bool) -> None:
+    first = await hub.host()
+    one = await running(Mail(first))
+    await one.commit(scheduled(0), scheduled(1), queued=[one.work(0)], inline=[one.work(1, tries=1)])
     await soon(first.receive_work(10))
-    await first.close()
+    await one.commit(queued=[one.work(2)])
+    await (hub.crash(first) if crashes else first.close())
 
-    second = await open_host()
-    again = await soon(second.receive_work(10))
-    assert [(each.task_id, each.deliveries) for each in again] == [(0, 2), (1, 2)]
+    again = await soon((await hub.host()).receive_work(10))
+    assert sorted((each.task_id, each.tries) for each in again) == [(0, 2), (1, 2), (2, 1)]
 
 
-async def test_work_that_never_ends_goes_to_the_end_of_the_line(open_host: Opener) -> None:
-    store = await open_host()
-    _, version = await running(store)
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id="execution",
-            version=version,
-            events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1)],
-        )
-    )
-    first_in_line = []
-    for _ in range(4):
+async def test_tries_add_up_over_crashes(hub: Hub) -> None:
+    store = await hub.host()
+    one = await running(Mail(store))
+    await one.commit(queued=[one.work(0)])
+    for tries in range(1, 5):
         (item,) = await soon(store.receive_work(1))
-        first_in_line.append((item.task_id, item.deliveries))
-        await store.close()
-        store = await open_host()
-    assert first_in_line == [(0, 1), (0, 2), (1, 1), (1, 2)]
+        assert item.tries == tries
+        await hub.crash(store)
+        store = await hub.host()
 
 
-async def test_suspects_come_one_at_a_time_and_after_the_others(open_host: Opener) -> None:
-    store = await open_host()
-    _, version = await running(store)
-    await store.commit(
-        Commit(
-            instance_id="one",
-            execution_id="execution",
-            version=version,
-            events=turn(scheduled(0), scheduled(1)),
-            work=[work("one", 0), work("one", 1)],
-        )
-    )
-    for _ in range(SUSPECT_DELIVERIES - 1):
-        await soon(store.receive_work(10))
-        await store.close()
-        store = await open_host()
-    _, version = await running(store, "two")
-    await store.commit(
-        Commit(instance_id="two", execution_id="e", version=version, events=turn(scheduled(0)), work=[work("two", 0)])
-    )
-    claimed = [await soon(store.receive_work(10)) for _ in range(3)]
-    assert [[(each.instance_id, each.deliveries) for each in items] for items in claimed] == [
-        [("two", 1)],
-        [("one", SUSPECT_DELIVERIES)],
-        [("one", SUSPECT_DELIVERIES)],
-    ]
-
-
-async def test_work_nobody_received_is_not_counted_when_the_host_closes(open_host: Opener) -> None:
-    first = await open_host()
-    _, version = await running(first)
+async def test_work_nobody_received_is_not_counted(hub: Hub) -> None:
+    first = await hub.host()
+    one = await running(Mail(first))
     waiting = asyncio.create_task(first.receive_work(10))
     await asyncio.sleep(0)
-    committing = asyncio.create_task(
-        first.commit(Commit(instance_id="one", execution_id="e", version=version, events=turn(), work=[work("one", 0)]))
-    )
-    await committing
+    await one.commit(queued=[one.work(0)])
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     was_handed_out = not waiting.cancelled()
     await first.close()
 
-    second = await open_host()
-    (item,) = await soon(second.receive_work(10))
-    assert item.deliveries == (2 if was_handed_out else 1)
+    (item,) = await soon((await hub.host()).receive_work(10))
+    assert item.tries == (2 if was_handed_out else 1)
 
 
-# --- hosts that die ------------------------------------------------------------------------------------
+async def test_an_outcome_stored_before_a_crash_is_there_after_it(hub: Hub) -> None:
+    first = await hub.host()
+    one = await running(Mail(first))
+    await one.commit(queued=[one.work(0)])
+    (item,) = await soon(first.receive_work(1))
+    await first.complete_work(item, completed(0))
+    await hub.crash(first)
 
-DIES_HOLDING_A_MESSAGE_AND_WORK = """
-    await store.host("a host that dies")
-    started, version = await running(store)
-    await store.commit(Commit(
-        instance_id="one", execution_id="execution", version=version, events=turn(scheduled(0)),
-        work=[work("one", 0), work("one", 1, deliveries=1), work("one", 2)],
-    ))
-    await store.receive_work(1)
-    await raise_event(store, "one", "in hand")
-    await next_for(store, "one")
-    await raise_event(store, "one", "tomorrow", visible_in=86400)
-    say("ok")
-    await asyncio.sleep(60)
-"""
-HOLDS_AGAIN = """
-    await store.host("another that dies")
-    await store.receive()
-    say("ok")
-    await asyncio.sleep(60)
-"""
+    second = await hub.host()
+    assert (await Mail(second).next()).event == completed(0)
+    two = await running(Mail(second), "two")
+    await two.commit(queued=[two.work(0)])
+    assert [each.instance_id for each in await soon(second.receive_work(10))] == ["two"]
 
 
-async def test_what_a_dead_host_had_in_hand_comes_again_counted(open_host: Opener, run_process: Run) -> None:
-    process = await run_process(DIES_HOLDING_A_MESSAGE_AND_WORK)
-    await said(process)
-    await kill(process)
-
-    store = await open_host()
-    (delivery,) = await soon(store.receive())
-    assert (names([delivery]), delivery.deaths) == (["in hand"], 1)
-    again = await soon(store.receive_work(10))
-    assert sorted((each.task_id, each.deliveries) for each in again) == [(0, 2), (1, 2), (2, 1)]
+# --- hosts and clients ---------------------------------------------------------------------------------
 
 
-async def test_deaths_add_up_until_the_instance_makes_progress(open_host: Opener, run_process: Run) -> None:
-    for script in (DIES_HOLDING_A_MESSAGE_AND_WORK, HOLDS_AGAIN, HOLDS_AGAIN):
-        process = await run_process(script)
-        await said(process)
-        await kill(process)
-
-    store = await open_host()
-    await raise_event(store, "one", "second")
-    deliveries = await receive_until(store, "second")
-    assert [each.deaths for each in deliveries] == [3, 0]
-    version = await version_of(store, "one")
-    await store.commit(Commit(instance_id="one", execution_id="execution", version=version, events=turn()))
-    await store.give_back(deliveries[:1], 0)
-    (again,) = await soon(store.receive())
-    assert (names([again]), again.deaths) == (["in hand"], 0)
+async def test_a_store_object_hosts_once(hub: Hub) -> None:
+    store = await hub.host()
+    with pytest.raises(StoreError, match="hosts"):
+        await store.host("again", nothing_lost)
 
 
-async def test_a_clean_restart_keeps_earlier_deaths(open_host: Opener, run_process: Run) -> None:
-    process = await run_process(DIES_HOLDING_A_MESSAGE_AND_WORK)
-    await said(process)
-    await kill(process)
-    for _ in range(2):
-        store = await open_host()
-        (delivery,) = await soon(store.receive())
-        assert delivery.deaths == 1
-        await store.close()
+async def test_a_client_cannot_do_what_a_host_does(hub: Hub) -> None:
+    client = await hub.client()
+    for call in (client.receive(), client.receive_work(1), client.begin("one", None, []), client.sweep()):
+        with pytest.raises(StoreError, match="host"):
+            await call
 
 
-async def test_acknowledged_commits_survive_sigkill_whole(open_host: Opener, run_process: Run) -> None:
-    for round_ in range(4):
-        process = await run_process(
-            f"""
-            await store.host("a host that dies")
-
-            async def chain(instance_id):
-                started = start(instance_id)
-                version = await version_of(store, instance_id)
-                version = await store.commit(first_turn(started, version))
-                for number in range(100_000):
-                    # Each turn moves one message and one work item along with its events.
-                    version = await store.commit(Commit(
-                        instance_id=instance_id, execution_id="execution", version=version,
-                        events=turn(completed(number)),
-                        work=[work(instance_id, number + 1, deliveries=1)],
-                        consumed=[work(instance_id, number).receipt],
-                        messages=[message(instance_id + "-listener", str(number))],
-                    ))
-                    say(f"{{instance_id}} {{number}}")
-
-            say("ok")
-            await asyncio.gather(*(chain(f"{round_}-{{n}}") for n in range(8)))
-            """
-        )
-        await said(process)
-        assert process.stdout is not None
-        lines = [await asyncio.wait_for(process.stdout.readline(), 30) for _ in range(40 * (round_ + 1))]
-        output = (b"".join(lines) + await kill(process)).decode()
-        acknowledged: dict[str, int] = {}
-        for line in output.splitlines(keepends=True):
-            if line.endswith("\n"):
-                instance_id, committed = line.split()
-                acknowledged[instance_id] = int(committed)
-
-        store = await open_host()
-        messages: dict[str, list[str]] = {}
-        await create(store, f"end-{round_}", name="end")
-        for each in await receive_until(store, "end"):
-            messages.setdefault(each.instance_id, []).extend(names([each]))
-        items = {each.instance_id: each.task_id for each in await soon(store.receive_work(1000))}
-        assert acknowledged
-        for instance_id, number in acknowledged.items():
-            history = await store.read_history(instance_id)
-            outcomes = [each.task_scheduled_id for each in history if isinstance(each, type(completed(0)))]
-            assert outcomes == list(range(len(outcomes))), "no turn is missing or doubled"
-            assert len(outcomes) > number, "what was acknowledged is there"
-            assert messages[f"{instance_id}-listener"] == [str(each) for each in outcomes], "nor its messages"
-            assert items[instance_id] == len(outcomes), "nor its work"
-        await store.close()
+async def test_a_store_that_is_not_open_says_so(hub: Hub) -> None:
+    store = await hub.client()
+    await store.close()
+    for call in (store.get_instance("one"), create(store), store.host("the test", nothing_lost)):
+        with pytest.raises(StoreError, match="open"):
+            await call
 
 
-# --- several processes ---------------------------------------------------------------------------------
+async def test_the_host_hears_of_what_a_client_stores(hub: Hub) -> None:
+    host, client = await hub.host(), await hub.client()
+    mail = Mail(host)
+    await running(mail)
+    waiting = asyncio.create_task(mail.next("from outside"))
+    await asyncio.sleep(0)
+    await create(client, "from outside")
+    await raise_event(client, "one", "go")
+    assert names([await soon(waiting), await mail.next("one")]) == ["Greet", "go"]
 
 
-async def test_a_second_host_is_refused_and_told_who_the_first_is(open_client: Opener, run_process: Run) -> None:
-    process = await run_process(
-        """
-        await store.host("the first host, process 4711")
-        say("ok")
-        await asyncio.sleep(60)
-        """
-    )
-    await said(process)
-    store = await open_client()
-    with pytest.raises(StoreInUseError, match="the first host, process 4711") as refused:
-        await store.host("the second")
-    assert refused.value.owner == "the first host, process 4711"
-
-    await kill(process)
-    await store.host("the second")
-
-
-async def test_a_second_host_in_one_process_is_refused(open_client: Opener, open_host: Opener) -> None:
-    first = await open_host()
-    second = await open_client()
-    with pytest.raises(StoreInUseError, match="the test"):
-        await second.host("the second")
-    await first.close()
-    await second.host("the second")
-
-
-async def test_the_host_hears_of_what_a_client_process_stores(open_host: Opener, run_process: Run) -> None:
-    store = await open_host()
-    await running(store)
-    waiting = asyncio.create_task(store.receive())
-    process = await run_process(
-        """
-        await create(store, "from outside")
-        await raise_event(store, "one", "go")
-        say("ok")
-        """
-    )
-    await said(process)
-    deliveries = [*await soon(waiting)]
-    while len(deliveries) < 2:
-        deliveries += await soon(store.receive())
-    assert [each.instance_id for each in deliveries] == ["from outside", "one"]
-
-
-async def test_a_client_hears_of_what_the_host_does(open_client: Opener, open_host: Opener) -> None:
-    client, host = await open_client(), await open_host()
-    await create(client)
-    assert (await soon(host.receive()))[0].instance_id == "one"
-    with client.watch("one") as watch:
-        await host.commit(
-            Commit(
-                instance_id="one",
-                execution_id="e",
-                version=await version_of(host, "one"),
-                events=turn(ended()),
-            )
-        )
-        await soon(watch.changed(60))
-    assert len(await client.read_history("one")) == 3
-
-
-async def test_order_holds_across_processes(open_client: Opener, open_host: Opener) -> None:
-    client, host = await open_client(), await open_host()
-    await running(host)
+async def test_order_holds_across_stores(hub: Hub) -> None:
+    host, client = await hub.host(), await hub.client()
+    mail = Mail(host)
+    await running(mail)
     for number in range(200):
         await raise_event(client if number % 3 else host, "one", str(number))
-    assert names(await receive_until(host, "199")) == [str(number) for number in range(200)]
+    assert names(await mail.until("199")) == [str(number) for number in range(200)]
 
 
-async def test_a_timer_set_by_a_client_goes_off_at_the_host(open_client: Opener, open_host: Opener) -> None:
-    client, host = await open_client(), await open_host()
-    await running(host)
-    await raise_event(client, "one", "soon", visible_in=0.2)
-    assert names(await soon(host.receive())) == ["soon"]
+async def test_a_timer_set_by_a_client_goes_off_at_the_host(hub: Hub, clock: HandClock) -> None:
+    host, client = await hub.host(), await hub.client()
+    mail = Mail(host)
+    await running(mail)
+    await raise_event(client, "one", "soon", visible_at=clock.now() + timedelta(seconds=60))
+    await raise_event(client, "one", "now")
+    assert names(await mail.until("now")) == ["now"]
+    clock.advance(61)
+    assert names([await mail.next()]) == ["soon"]
 
 
-async def test_a_client_can_replace_an_instance_the_host_has_in_hand(open_client: Opener, open_host: Opener) -> None:
-    client, host = await open_client(), await open_host()
-    await running(host)
+async def test_a_client_can_replace_an_instance_the_host_has_in_hand(hub: Hub) -> None:
+    host, client = await hub.host(), await hub.client()
+    mail = Mail(host)
+    await running(mail)
     await raise_event(host, "one", "for the old one")
-    old = await next_for(host, "one")
+    old = await mail.next()
     await client.create_instance(start("one", name="Again"), overridable=LIVE)
 
-    opening = await host.begin("one", None, [old])
-    assert opening.snapshot is not None
-    assert (opening.snapshot.status, list(opening.deliveries)) == (Status.Pending, [])
-    assert names(await soon(host.receive())) == ["Again"]
+    loaded = await host.begin("one", None, [old])
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.status is Status.Pending
+    assert old.receipt not in [each.receipt for each in loaded.deliveries]
+    assert names([await mail.next()]) == ["Again"]
 
 
-async def test_clients_may_come_and_go_beside_a_host(open_client: Opener, open_host: Opener) -> None:
-    host = await open_host()
-    await finish(host)
-    client = await open_client()
+async def test_clients_may_come_and_go_beside_a_host(hub: Hub) -> None:
+    host = await hub.host()
+    await finish(Mail(host))
+    await host.flush()
+    client = await hub.client()
     assert await client.purge(["one"]) == 1
     await client.close()
     assert await host.get_instance("one") is None
-    await nothing_else_waits(host)
 
 
-async def test_two_processes_may_create_the_hub_at_once(open_client: Opener) -> None:
-    stores = await asyncio.gather(*(open_client() for _ in range(4)))
+async def test_several_may_create_the_hub_at_once(hub: Hub) -> None:
+    stores = await asyncio.gather(*(hub.client() for _ in range(4)))
     await create(stores[0])
     for each in stores:
         assert await each.get_instance("one") is not None

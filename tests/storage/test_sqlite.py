@@ -1,78 +1,67 @@
-"""What is SQLite's own: the file, its schema, its faults."""
+"""What is SQLite's own: the file, its faults, and what a process knows of it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from storage_hub import (
-    create,
-    finish,
-    first_turn,
-    message,
-    names,
-    raise_event,
-    running,
-    soon,
-    start,
-    turn,
-    version_of,
-    work,
-)
+from storage_files import look
+from storage_hubs import HandClock, SqliteHub, nothing_lost
+from storage_mail import Mail, names
+from storage_records import create, finish, first_turn, message, raise_event, running, soon, start, version_of
 
 from durable_ext.errors import StoreError, StoreSchemaError
-from durable_ext.history import TERMINAL
+from durable_ext.history import LIVE, TERMINAL
 from durable_ext.messages import WorkItem
-from durable_ext.storage.contract import Commit
-from durable_ext.storage.sqlite.schema import APPLICATION_ID, VERSION
+from durable_ext.storage.sqlite.schema import APPLICATION_ID
 from durable_ext.storage.sqlite.store import SqliteStore
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "hub.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqliteStore]:
-    store = SqliteStore(str(path))
-    await store.open()
-    await store.host("the test")
-    yield store
-    await store.close()
-
-
-def look(path: Path, statement: str) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(path)
-    try:
-        rows = connection.execute(statement).fetchall()
-        connection.commit()
-        return rows
-    finally:
-        connection.close()
+from durable_ext.storage.sqlite.tables import KEPT, VERSION
 
 
 def look_like_a_diary(path: Path) -> None:
     path.write_text("Dear diary, " * 1000)
 
 
-async def test_the_file_says_what_it_is(store: SqliteStore, path: Path) -> None:
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def put_another_file_there(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+    path.touch()
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+async def test_the_file_says_what_it_is(sqlite: SqliteStore, path: Path) -> None:
     assert look(path, "PRAGMA application_id") == [(APPLICATION_ID,)]
     assert look(path, "PRAGMA user_version") == [(VERSION,)]
     assert look(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-async def test_commits_are_synced_by_default(store: SqliteStore) -> None:
+async def test_registers_lie_beside_the_file(sqlite: SqliteStore, path: Path) -> None:
+    assert sqlite.traits.directory == Path(f"{path}.register")
+    assert SqliteStore(":memory:").traits.directory is None
+
+
+async def test_commits_are_synced_by_default(sqlite: SqliteStore) -> None:
     full = 2
-    assert await store._writer.submit(lambda tx: tx.execute("PRAGMA synchronous").fetchone()) == (full,)
+    assert await sqlite._writer.submit(lambda tx: tx.execute("PRAGMA synchronous").fetchone()) == (full,)
 
 
 @pytest.mark.parametrize("version", [0, VERSION + 1])
-async def test_a_schema_of_another_release_is_refused(path: Path, version: int) -> None:
+async def test_a_schema_of_a_later_release_is_refused(path: Path, version: int) -> None:
     before = SqliteStore(str(path))
     await before.open()
     await create(before)
@@ -81,7 +70,7 @@ async def test_a_schema_of_another_release_is_refused(path: Path, version: int) 
 
     with pytest.raises(StoreSchemaError, match=f"schema version {version}") as refused:
         await SqliteStore(str(path)).open()
-    assert refused.value.supported == (VERSION,)
+    assert refused.value.supported == tuple(range(1, VERSION + 1))
     assert look(path, "SELECT instance_id FROM instances") == [("one",)]
 
 
@@ -98,6 +87,16 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
         await SqliteStore(str(path)).open()
 
 
+@pytest.mark.parametrize("name", ["a b#c%20d", "frage?mode=memory", "ä'\"漢"])
+async def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    store = SqliteStore(str(tmp_path / name))
+    await store.open()
+    await create(store)
+    assert await store.get_instance("one") is not None
+    await store.close()
+    assert look(tmp_path / name, "SELECT instance_id FROM instances") == [("one",)]
+
+
 async def test_a_store_that_could_not_open_can_be_closed(path: Path) -> None:
     look_like_a_diary(path)
     store = SqliteStore(str(path))
@@ -108,121 +107,134 @@ async def test_a_store_that_could_not_open_can_be_closed(path: Path) -> None:
         await create(store)
 
 
-async def test_a_store_not_opened_and_a_store_not_hosting_say_so(path: Path) -> None:
-    store = SqliteStore(str(path))
-    with pytest.raises(StoreError, match="not open"):
-        await store.get_instance("one")
-    await store.open()
-    with pytest.raises(StoreError, match="host"):
-        await store.receive()
-    with pytest.raises(StoreError, match="host"):
-        await store.receive_work(1)
-    await store.close()
-    with pytest.raises(StoreError, match="not open"):
-        await create(store)
+async def until_it_is_noticed(sqlite: SqliteStore) -> None:
+    """The writer looks for its file several times a second."""
+    for number in count():
+        await create(sqlite, f"after {number}")
 
 
-async def test_one_broken_operation_does_not_take_its_neighbours_along(store: SqliteStore) -> None:
+async def test_a_file_that_is_gone_is_noticed_and_nothing_is_acknowledged_from_then_on(
+    sqlite: SqliteStore, path: Path
+) -> None:
+    await create(sqlite, "before")
+    delete(path)
+    with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
+        await soon(until_it_is_noticed(sqlite))
+    with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
+        await create(sqlite, "later")
+    with pytest.raises(StoreError, match="unable to open"):
+        await sqlite.get_instance("before")
+    assert not exists(path), "and nobody makes a new one"
+    with pytest.raises(StoreError, match="deleted"):
+        await sqlite.close()
+
+
+async def test_a_file_that_was_replaced_is_noticed(sqlite: SqliteStore, path: Path) -> None:
+    put_another_file_there(path)
+    with pytest.raises(StoreError, match="deleted or replaced"):
+        await soon(until_it_is_noticed(sqlite))
+    with pytest.raises(StoreError, match="deleted or replaced"):
+        await sqlite.close()
+
+
+# --- transactions --------------------------------------------------------------------------------------
+
+
+async def test_one_broken_operation_does_not_take_its_neighbours_along(sqlite: SqliteStore) -> None:
     for number in range(10):
-        await create(store, str(number))
-    commits = [first_turn(start(str(number)), await version_of(store, str(number))) for number in range(10)]
+        await create(sqlite, str(number))
+    commits = [first_turn(start(str(number)), await version_of(sqlite, str(number))) for number in range(10)]
     # More than SQLite holds in an integer: fails in the middle of the commit, after the turn was appended.
     broken = WorkItem(instance_id="5", execution_id="e", task_id=2**70, name="x", orchestrator="o")
-    commits[5] = first_turn(start("5"), await version_of(store, "5"), work=[work("5", 0), broken])
+    commits[5] = first_turn(start("5"), await version_of(sqlite, "5"), queued=[broken])
 
-    results = await asyncio.gather(*(store.commit(each) for each in commits), return_exceptions=True)
+    results = await asyncio.gather(*(sqlite.commit(each) for each in commits), return_exceptions=True)
 
     assert [isinstance(each, Exception) for each in results] == [number == 5 for number in range(10)]
-    assert await store.read_history("5") == []
-    assert (await store.read_history("4"))[1:-1] == [commits[4].events[1]]
-    await store.commit(first_turn(start("5"), await version_of(store, "5")))
+    assert await sqlite.read_history("5") == []
+    assert (await sqlite.read_history("4"))[1:-1] == [commits[4].events[1]]
+    await sqlite.commit(first_turn(start("5"), await version_of(sqlite, "5")))
 
 
-async def test_a_full_disk_is_an_error_and_nothing_is_acknowledged(store: SqliteStore) -> None:
-    started, version = await running(store)
-    (pages,) = await store._writer.submit(lambda tx: tx.execute("PRAGMA page_count").fetchone())
-    await store._writer.submit(lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone())
-    huge = Commit(
-        instance_id="one",
-        execution_id=started.execution_id,
-        version=version,
-        events=turn(start("one", input="x" * 500_000)),
-    )
+async def fill_the_disk(sqlite: SqliteStore) -> None:
+    (pages,) = await sqlite._writer.submit(lambda tx: tx.execute("PRAGMA page_count").fetchone())
+    await sqlite._writer.submit(lambda tx: tx.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+
+
+async def clear_the_disk(sqlite: SqliteStore) -> None:
+    await sqlite._writer.submit(lambda tx: tx.execute("PRAGMA max_page_count = 1000000").fetchone())
+
+
+async def test_a_full_disk_is_an_error_and_nothing_is_acknowledged(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
+    await fill_the_disk(sqlite)
+    huge = one.turn(start("one", input="x" * 500_000))
     with pytest.raises(StoreError, match="full; nothing was stored"):
-        await store.commit(huge)
+        await sqlite.commit(huge)
 
-    await store._writer.submit(lambda tx: tx.execute("PRAGMA max_page_count = 1000000").fetchone())
-    await store.commit(huge)
-    assert len(await store.read_history("one")) == 6
+    await clear_the_disk(sqlite)
+    await sqlite.commit(huge)
+    assert len(await sqlite.read_history("one")) == 6
 
 
-async def test_a_failing_commit_statement_fails_everybody_in_the_group(store: SqliteStore) -> None:
-    started, version = await running(store)
+async def test_messages_can_be_given_back_while_nothing_can_be_stored(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "in hand")
+    delivery = await sqlite_mail.next()
+    await fill_the_disk(sqlite)
+    await sqlite.give_back([delivery], 0)
+    assert await soon(sqlite.receive()) == [delivery]
+    await clear_the_disk(sqlite)
+
+
+async def test_a_failing_commit_statement_fails_everybody_in_the_group(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
     # A deferred constraint is checked by COMMIT only.
-    await store._writer.submit(lambda tx: tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)").fetchone())
-    await store._writer.submit(
+    await sqlite._writer.submit(lambda tx: tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)").fetchone())
+    await sqlite._writer.submit(
         lambda tx: tx.execute(
             "CREATE TABLE children (parent INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)"
         ).fetchone()
     )
-    connection = await store._writer.submit(lambda tx: tx.connection)
+    connection = await sqlite._writer.submit(lambda tx: tx.connection)
     connection.execute("PRAGMA foreign_keys = ON")
-    turn_of_one = Commit(
-        instance_id="one", execution_id=started.execution_id, version=version, events=turn(), messages=[]
-    )
-    spoiling = store._writer.submit(lambda tx: tx.execute("INSERT INTO children VALUES (1)").fetchone())
-    committing = asyncio.ensure_future(store.commit(turn_of_one))
+    spoiling = sqlite._writer.submit(lambda tx: tx.execute("INSERT INTO children VALUES (1)").fetchone())
+    committing = asyncio.ensure_future(sqlite.commit(one.turn()))
 
     results = await soon(asyncio.gather(spoiling, committing, return_exceptions=True))
 
     assert isinstance(results[0], StoreError)
     # The two may have met in one transaction or not; acknowledged and stored must be the same thing.
     was_acknowledged = not isinstance(results[1], Exception)
-    assert len(await store.read_history("one")) == (5 if was_acknowledged else 3)
+    assert len(await sqlite.read_history("one")) == (5 if was_acknowledged else 3)
     if not was_acknowledged:
-        await store.commit(turn_of_one)
+        await one.commit()
 
 
-async def test_message_ids_are_not_reused_after_a_rollback(store: SqliteStore) -> None:
-    await running(store)
+async def test_message_ids_are_not_reused_after_a_rollback(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
     with pytest.raises(OverflowError):
-        await store.commit(
-            Commit(
-                instance_id="one",
-                execution_id="e",
-                version=await version_of(store, "one"),
-                events=turn(),
-                work=[work("one", 2**70)],
-            )
-        )
+        await one.commit(messages=[message("one", "rolled back")], queued=[one.work(2**70)])
     for number in range(20):
-        await raise_event(store, "one", str(number))
-    received: list[str] = []
-    while len(received) < 20:
-        received += names(await soon(store.receive()))
-    assert received == [str(number) for number in range(20)]
+        await raise_event(sqlite, "one", str(number))
+    deliveries = await sqlite_mail.until("19")
+    assert names(deliveries) == [str(number) for number in range(20)]
+    assert len({each.receipt for each in deliveries}) == 20
 
 
-async def test_a_sweep_offers_again_what_memory_has_lost(store: SqliteStore) -> None:
-    await running(store)
-    await raise_event(store, "one", "lost")
-    await raise_event(store, "one", "lost too", visible_in=0.02)
-    lost = await soon(store.receive())
-    while len(lost) < 2:
-        lost += await soon(store.receive())
-    inbox = store._inbox
-    assert inbox is not None
-    inbox.gone([each.receipt for each in lost if isinstance(each.receipt, int)])
+async def test_a_sweep_offers_again_what_memory_has_lost(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "lost")
+    lost = await sqlite_mail.next()
+    assert sqlite._inbox is not None
+    sqlite._inbox.gone([lost.receipt])
 
-    await store.sweep()
-    found: list[str] = []
-    while len(found) < 2:
-        found += names(await soon(store.receive()))
-    assert sorted(found) == ["lost", "lost too"]
+    await sqlite.sweep()
+    assert names([await sqlite_mail.again(lost)]) == ["lost"]
 
 
-async def test_a_long_listing_does_not_hold_up_commits(store: SqliteStore) -> None:
-    started, version = await running(store)
+async def test_a_long_listing_does_not_hold_up_turns(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
     entered, leave = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -232,19 +244,150 @@ async def test_a_long_listing_does_not_hold_up_commits(store: SqliteStore) -> No
         asyncio.run_coroutine_threadsafe(leave.wait(), loop).result()
         return rows
 
-    reading = asyncio.create_task(store._read(slow))
+    reading = asyncio.create_task(sqlite._read(slow))
     await soon(entered.wait())
-    await soon(
-        store.commit(Commit(instance_id="one", execution_id=started.execution_id, version=version, events=turn()))
-    )
-    assert (await soon(store.begin("one", None, []))).snapshot is not None
+    await soon(one.commit())
+    assert (await soon(sqlite.begin("one", None, []))).snapshot is not None
     leave.set()
     await reading
 
 
-async def test_nothing_of_a_purged_instance_stays_in_the_file(store: SqliteStore, path: Path) -> None:
-    await finish(store)
-    await store.send(message("one", "too late"), accepted=TERMINAL)
-    await store.purge(["one"])
+# --- what is read, and what is left in the file ----------------------------------------------------------
+
+
+async def test_a_begin_with_a_known_version_reads_nothing(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
+    assert (await sqlite.begin("one", one.version, [])).snapshot is None
+
+
+async def test_kept_messages_are_not_delivered_any_more(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
+    await raise_event(sqlite, "one", "early")
+    early = await sqlite_mail.next()
+    await one.commit(kept=[early.receipt])
+    await sqlite.give_back([early], 0)
+    await sqlite.sweep()
+    assert await Mail(sqlite).rest() == []
+
+
+async def test_kept_messages_are_not_delivered_after_a_restart(path: Path, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
+    await raise_event(one.store, "one", "early")
+    await one.commit(kept=[(await sqlite_mail.next()).receipt])
+    await one.store.close()
+
+    again = SqliteStore(str(path))
+    await again.open()
+    await again.host("the next", nothing_lost)
+    assert await Mail(again).rest() == []
+    await again.close()
+
+
+async def test_what_the_file_says_was_kept_comes_once(sqlite: SqliteStore, sqlite_mail: Mail, path: Path) -> None:
+    """So it is between a commit and the moment this process hears of it."""
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "early")
+    early = await sqlite_mail.next()
+    look(path, "UPDATE inbox SET visible_at = ?", KEPT)
+    found = (await sqlite.begin("one", None, [early])).deliveries
+    assert [(each.receipt, each.is_kept) for each in found] == [(early.receipt, True)]
+
+
+async def test_a_message_given_back_twice_comes_once(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "in hand")
+    delivery = await sqlite_mail.next()
+    await sqlite.give_back([delivery], 0)
+    await sqlite.give_back([delivery], 0)
+    assert await soon(sqlite.receive()) == [delivery]
+
+
+async def test_an_instance_replaced_from_outside_before_it_began_is_read_anew(path: Path) -> None:
+    hub = SqliteHub(HandClock(), str(path))
+    host, client = await hub.host(), await hub.client()
+    await create(host)
+    replacement = start("one", name="Again")
+    await client.create_instance(replacement, overridable=LIVE)
+    again = await Mail(host).until("Again")
+    loaded = await host.begin("one", None, again)
+    assert loaded.snapshot is not None
+    await host.commit(first_turn(replacement, loaded.snapshot.version))
+    await hub.close()
+
+
+async def test_nothing_of_a_purged_instance_stays_in_the_file(
+    sqlite: SqliteStore, sqlite_mail: Mail, path: Path
+) -> None:
+    one = await running(sqlite_mail)
+    await raise_event(sqlite, "one", "early")
+    await one.commit(kept=[(await sqlite_mail.next()).receipt], queued=[one.work(0)])
+    await one.end(queued=[one.work(1)])
+    await sqlite.send(message("one", "too late"), accepted=TERMINAL)
+    await sqlite.purge(["one"])
     for table in ("instances", "turns", "inbox", "work"):
         assert look(path, f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+async def test_cancelled_calls_and_timers_go_at_once(sqlite: SqliteStore, sqlite_mail: Mail, path: Path) -> None:
+    one = await running(sqlite_mail)
+    due = sqlite._clock.now().replace(year=2099)
+    await one.commit(
+        queued=[one.work(0), one.work(0, asked=1), one.work(4)],
+        inline=[one.work(1)],
+        messages=[one.timer(number, due) for number in (2, 3)],
+    )
+    await one.commit(cancelled=[2])
+    assert look(path, "SELECT task_id FROM inbox") == [(3,)]
+    await one.commit(cancelled=[0, 1, 3])
+    assert look(path, "SELECT task_id FROM inbox") == []
+    assert look(path, "SELECT task_id FROM work") == [(4,)]
+
+
+async def test_timers_are_found_by_their_number(sqlite: SqliteStore, path: Path) -> None:
+    """Cancelling one of many timers must not look at all of them."""
+    plan = look(path, "EXPLAIN QUERY PLAN DELETE FROM inbox WHERE instance_id = ? AND task_id = ?", "one", 1)
+    assert "inbox_by_instance (instance_id=? AND task_id=?)" in plan[0][-1]
+
+
+async def test_work_given_back_does_not_wait_for_a_clock_that_was_put_back(
+    sqlite: SqliteStore, sqlite_mail: Mail, clock: HandClock
+) -> None:
+    one = await running(sqlite_mail)
+    await one.commit(queued=[one.work(0)])
+    await sqlite.give_back_work(await soon(sqlite.receive_work(1)))
+    clock.jump(clock.now() - timedelta(hours=1))
+    assert len(await soon(sqlite.receive_work(1))) == 1
+
+
+async def test_calls_of_the_last_turn_are_made(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    one = await running(sqlite_mail)
+    await one.commit(queued=[one.work(0)])
+    await one.end(queued=[one.work(1)])
+    assert [each.task_id for each in await soon(sqlite.receive_work(10))] == [1]
+
+
+async def test_an_end_looks_at_its_own_messages_only(sqlite: SqliteStore, path: Path) -> None:
+    plan = look(
+        path,
+        "EXPLAIN QUERY PLAN DELETE FROM inbox WHERE id IN (SELECT value FROM json_each(?)) "
+        "OR (instance_id = ? AND visible_at > ?)",
+        "[1]",
+        "one",
+        1,
+    )
+    assert not [each for *_, each in plan if each == "SCAN inbox"]
+
+
+async def test_a_host_says_that_the_last_one_died(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hub = SqliteHub(HandClock(), str(path))
+    first = await hub.host("process 4711")
+    await finish(Mail(first))
+    await hub.crash(first)
+    caplog.set_level(logging.WARNING)
+    second = await hub.host("process 4712")
+    assert "process 4711" in caplog.text
+    caplog.clear()
+    await second.close()
+    await hub.host("process 4713")
+    assert caplog.text == "", "a host that stopped is not worth a word"
+    await hub.close()

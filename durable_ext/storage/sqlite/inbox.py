@@ -13,16 +13,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import msgspec
-
-from durable_ext.history import GenericEvent, HistoryEvent, decode_event
-from durable_ext.storage.contract import Delivery
-from durable_ext.storage.sqlite.statements import Stored, delivery, message_id, review_deaths
+from durable_ext.clock import Alarm, Clock
+from durable_ext.storage.contract import Delivery, Receipt
+from durable_ext.storage.sqlite.message_rows import FIELDS, Stored, delivery, delivery_of
+from durable_ext.storage.sqlite.schema import to_micros
+from durable_ext.storage.sqlite.tables import KEPT, NOW
 from durable_ext.storage.sqlite.writer import Transaction, Writer, last_message_id
 
 READY_LIMIT = 4096
@@ -33,7 +32,7 @@ BATCH = 512
 # The loop's timers run on another clock than the times in messages, which can be set or sleep: look again now and then.
 LONGEST_NAP = 30.0
 
-_log = logging.getLogger("durable_ext.storage.sqlite")
+logger = logging.getLogger(__name__)
 
 
 class Cursor(NamedTuple):
@@ -53,20 +52,21 @@ class _Page(NamedTuple):
 
 
 class Inbox:
-    """What this host has to receive. `clock` is the time in microseconds since 1970."""
+    """What this host has to receive."""
 
-    def __init__(self, writer: Writer, clock: Callable[[], int]) -> None:
+    def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer, self._clock = writer, clock
         self._ready: deque[Delivery] = deque()
-        # The ids of all messages in memory: ready, or handed out and not yet consumed or given back.
-        self._in_hand: set[int] = set()
+        # All messages in memory: ready, waiting after they were given back, or handed out; and of them the last.
+        self._in_hand: set[Receipt] = set()
+        self._handed_out: set[Receipt] = set()
+        self._given_back: set[Alarm] = set()
         self._arrived = asyncio.Event()
         self._cursor = Cursor(0, (0, 0))
         self._is_behind = True
         self._is_reading = False
         self._next_due: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._forgiven: set[str] = set()
+        self._timer: Alarm | None = None
         self._closed: Exception | None = None
 
     def start(self) -> None:
@@ -77,8 +77,9 @@ class Inbox:
     def close(self, reason: Exception) -> None:
         """Wake everybody who waits, with an error."""
         self._closed = reason
-        if self._timer is not None:
-            self._timer.cancel()
+        for alarm in (self._timer, *self._given_back):
+            if alarm is not None:
+                alarm.cancel()
         self._arrived.set()
 
     async def take(self) -> list[Delivery]:
@@ -88,22 +89,42 @@ class Inbox:
             while self._ready and len(batch) < BATCH:
                 each = self._ready.popleft()
                 if each.receipt in self._in_hand:  # else its instance was purged or replaced meanwhile
-                    batch.append(self._without_forgiven_deaths(each))
+                    batch.append(each)
             self._refill()
             if batch:
+                self._handed_out.update(each.receipt for each in batch)
                 return batch
             if self._closed is not None:
                 raise self._closed
             self._arrived.clear()
             await self._arrived.wait()
 
-    def still_there(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Those whose message was neither consumed nor removed, as far as this process knows."""
-        return [each for each in deliveries if not isinstance(each.receipt, int) or each.receipt in self._in_hand]
+    def in_hand(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those whose message was neither consumed, kept nor removed, as far as this process knows; each once."""
+        unique = {each.receipt: each for each in deliveries if each.receipt in self._in_hand}
+        return list(unique.values())
 
-    def in_hand(self, deliveries: Sequence[Delivery]) -> list[int]:
-        """The message ids of deliveries that were neither consumed nor given back."""
-        return [number for each in deliveries if (number := message_id(each.receipt)) in self._in_hand]
+    def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
+        """Offer again, after so many seconds, what was handed out.
+
+        Only memory knows: this works with a disk that is full, and whatever opens the file next need not wait.
+        """
+        returned = [each for each in self.in_hand(deliveries) if each.receipt in self._handed_out]
+        self._handed_out.difference_update(each.receipt for each in returned)
+        if delay <= 0:
+            self._offer_again(returned)
+            return
+
+        def time_is_up() -> None:
+            self._given_back.discard(alarm)
+            self._offer_again(returned)
+
+        alarm = self._clock.call_later(delay, time_is_up)
+        self._given_back.add(alarm)
+
+    def _offer_again(self, returned: Sequence[Delivery]) -> None:
+        self._ready.extend(returned)
+        self._arrived.set()
 
     # --- what has become durable ---------------------------------------------------------------------------
 
@@ -121,22 +142,14 @@ class Inbox:
                 continue
             self._cursor = self._cursor._replace(message_id=each.message_id)
             if not visible_at:
-                self._push(delivery(each))
+                self._push(delivery_of(each))
         self._refill()
 
     def gone(self, message_ids: Iterable[int]) -> None:
-        """Messages are no longer in the table."""
-        self._in_hand.difference_update(message_ids)
-
-    def hidden(self, message_ids: Sequence[int], until: int) -> None:
-        """Messages were given back until a time."""
-        self._in_hand.difference_update(message_ids)
-        self._expect(until)
-        self._refill()
-
-    def forgiven(self, instance_id: str) -> None:
-        """The instance has made progress: what its messages in memory say of deaths is no longer true."""
-        self._forgiven.add(instance_id)
+        """Messages are no longer in the table, or no longer to be delivered."""
+        gone = list(message_ids)
+        self._in_hand.difference_update(gone)
+        self._handed_out.difference_update(gone)
 
     def others_wrote(self) -> None:
         """Another process has changed the table."""
@@ -146,8 +159,6 @@ class Inbox:
 
     def sweep(self) -> None:
         """Look whether everything that should be in memory is."""
-        if not self._ready:
-            self._forgiven.clear()
         self._writer.submit(partial(_covered, cursor=self._cursor), self._compare).add_done_callback(_log_failure)
         self._refill()
 
@@ -156,7 +167,7 @@ class Inbox:
     def _refill(self) -> None:
         if self._is_reading or self._closed is not None or len(self._ready) >= LOW_WATER:
             return
-        now = self._clock()
+        now = to_micros(self._clock.now())
         if self._is_behind or (self._next_due is not None and self._next_due <= now):
             self._is_reading = True
             reading = self._writer.submit(partial(_read_page, cursor=self._cursor, now=now), self._add)
@@ -187,9 +198,8 @@ class Inbox:
             self._next_due = page.next_due
 
     def _push(self, each: Delivery) -> None:
-        number = message_id(each.receipt)
-        if number not in self._in_hand:
-            self._in_hand.add(number)
+        if each.receipt not in self._in_hand:
+            self._in_hand.add(each.receipt)
             self._ready.append(each)
             self._arrived.set()
 
@@ -206,7 +216,7 @@ class Inbox:
                 self._is_behind = True
             else:
                 continue
-            _log.warning("message %d was in no one's hands; it is offered again", number)
+            logger.warning("message %d was in no one's hands; it is offered again", number)
         self._refill()
 
     # --- waiting for a time --------------------------------------------------------------------------------
@@ -224,25 +234,21 @@ class Inbox:
             self._timer = None
         if self._next_due is not None:
             delay = min((self._next_due - now) / 1_000_000, LONGEST_NAP)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._refill)
-
-    def _without_forgiven_deaths(self, each: Delivery) -> Delivery:
-        if each.deaths and each.instance_id in self._forgiven:
-            return msgspec.structs.replace(each, deaths=0)
-        return each
+            self._timer = self._clock.call_later(delay, self._refill)
 
 
-_FIELDS = "id, instance_id, execution_id, deaths, event"
+# As the index has it.
+_FOR_LATER = f"visible_at > {KEPT}"
 
 
 def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
     at_once = tx.execute(
-        f"SELECT {_FIELDS} FROM inbox WHERE id > ? AND visible_at = 0 ORDER BY id LIMIT ?",
+        f"SELECT {FIELDS} FROM inbox WHERE id > ? AND visible_at = {NOW} ORDER BY id LIMIT ?",
         (cursor.message_id, PAGE),
     ).fetchall()
     is_all_at_once = len(at_once) < PAGE
     later = tx.execute(
-        f"SELECT {_FIELDS}, visible_at FROM inbox WHERE visible_at > 0 AND (visible_at, id) > (?, ?) "
+        f"SELECT {FIELDS}, visible_at FROM inbox WHERE {_FOR_LATER} AND (visible_at, id) > (?, ?) "
         f"AND visible_at <= ? ORDER BY visible_at, id LIMIT ?",
         (*cursor.due, now, PAGE),
     ).fetchall()
@@ -250,12 +256,12 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
         next_due = 0
     else:
         (next_due,) = tx.execute(
-            "SELECT min(visible_at) FROM inbox WHERE visible_at > 0 AND visible_at > ?", (now,)
+            f"SELECT min(visible_at) FROM inbox WHERE {_FOR_LATER} AND visible_at > ?", (now,)
         ).fetchone()
     return _Page(
         asked=cursor,
-        at_once=[_delivery(*row) for row in at_once],
-        later=[_delivery(*row[:-1]) for row in later],
+        at_once=[delivery(row, now) for row in at_once],
+        later=[delivery(row[:-1], now) for row in later],
         cursor=Cursor(
             message_id=last_message_id(tx) if is_all_at_once else at_once[-1][0],
             due=(later[-1][-1], later[-1][0]) if later else cursor.due,
@@ -265,30 +271,12 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
     )
 
 
-def _delivery(number: int, instance_id: str, execution_id: str | None, deaths: int, event: bytes) -> Delivery:
-    decoded: HistoryEvent
-    damage = None
-    try:
-        decoded = decode_event(event)
-    except msgspec.DecodeError as error:
-        # One message that cannot be read must not keep all others from being delivered.
-        damage = str(error)
-        decoded = GenericEvent(timestamp=datetime.now(UTC), data=event.decode(errors="backslashreplace"))
-    return Delivery(
-        receipt=number,
-        instance_id=instance_id,
-        event=decoded,
-        execution_id=execution_id,
-        deaths=deaths,
-        damage=damage,
-    )
-
-
 def _covered(tx: Transaction, cursor: Cursor) -> list[tuple[int, int]]:
-    review_deaths(tx)
-    at_once = tx.execute("SELECT id, 0 FROM inbox WHERE visible_at = 0 AND id <= ?", (cursor.message_id,)).fetchall()
+    at_once = tx.execute(
+        f"SELECT id, {NOW} FROM inbox WHERE visible_at = {NOW} AND id <= ?", (cursor.message_id,)
+    ).fetchall()
     later = tx.execute(
-        "SELECT id, visible_at FROM inbox WHERE visible_at > 0 AND (visible_at, id) <= (?, ?)", cursor.due
+        f"SELECT id, visible_at FROM inbox WHERE {_FOR_LATER} AND (visible_at, id) <= (?, ?)", cursor.due
     ).fetchall()
     return at_once + later
 
@@ -296,5 +284,5 @@ def _covered(tx: Transaction, cursor: Cursor) -> list[tuple[int, int]]:
 def _log_failure(future: asyncio.Future[Any]) -> bool:
     if future.cancelled() or future.exception() is None:
         return False
-    _log.error("reading the inbox failed; the next sweep tries again", exc_info=future.exception())
+    logger.error("reading the inbox failed; the next sweep tries again", exc_info=future.exception())
     return True

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
+from durable_ext.errors import StoreError
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events
-from durable_ext.storage.contract import DeadLetter, InstancePage, InstanceQuery, InstanceRecord
+from durable_ext.storage.contract import DeadLetter, Delivery, InstancePage, InstanceQuery, InstanceRecord
+from durable_ext.storage.paging import decode_token, encode_token
+from durable_ext.storage.sqlite.bulk import any_of, is_any
+from durable_ext.storage.sqlite.message_rows import FIELDS, delivery
 from durable_ext.storage.sqlite.schema import from_micros, to_micros
+from durable_ext.storage.sqlite.tables import KEPT
 
 # The ids of entities begin with it; they are listed only to those who ask for them.
 ENTITY = "@"
@@ -20,45 +24,76 @@ _PLAIN = (
     "instance_id, execution_id, name, runtime_status, created_at, updated_at, version, parent_instance_id, tags, "
     "custom_status, output"
 )
-_TOKEN = b"after:"
 _tags = msgspec.json.Decoder(dict[str, str])
 
 
-class Reading(NamedTuple):
-    """The state of an instance. `key` and `turn` are 0 if there is none. `messages`: those asked for that exist."""
+class StoredState(NamedTuple):
+    """The state of an instance. `key` and `turn` are 0 if there is none.
+
+    `messages`: those asked for that exist and are not kept. `kept`: all that are, in their order.
+    """
 
     key: int
     turn: int
     status: OrchestrationRuntimeStatus | None
     history: list[HistoryEvent]
+    unreadable: str | None
     messages: set[int]
+    kept: list[Delivery]
 
 
-def read_state(connection: sqlite3.Connection, instance_id: str, message_ids: Collection[int]) -> Reading:
+def read_state(connection: sqlite3.Connection, instance_id: str, message_ids: Sequence[int], now: int) -> StoredState:
     """What a turn starts from."""
-    found = connection.execute(
-        "SELECT id FROM inbox WHERE id IN (SELECT value FROM json_each(?))",
-        (msgspec.json.encode(message_ids).decode(),),
-    )
-    messages = {row[0] for row in found}
+    messages: set[int] = set()
+    if message_ids:
+        found = connection.execute(
+            f"SELECT id FROM inbox WHERE id {is_any(message_ids)} AND visible_at <> {KEPT}", (any_of(message_ids),)
+        )
+        messages = {row[0] for row in found}
+    kept = connection.execute(
+        # What fires a timer is never kept, so the index need not show any of those.
+        f"SELECT {FIELDS} FROM inbox WHERE instance_id = ? AND task_id IS NULL AND visible_at = {KEPT} ORDER BY id",
+        (instance_id,),
+    ).fetchall()
     row = connection.execute(
         "SELECT key, runtime_status FROM instances WHERE instance_id = ?", (instance_id,)
     ).fetchone()
     if row is None:
-        return Reading(0, 0, None, [], messages)
+        return StoredState(0, 0, None, [], None, messages, [delivery(each, now, is_kept=True) for each in kept])
     key, status = row
-    turns = connection.execute("SELECT turn, events FROM turns WHERE key = ? ORDER BY turn", (key,)).fetchall()
-    history = _join([events for _, events in turns])
-    return Reading(key, turns[-1][0], OrchestrationRuntimeStatus(status), history, messages)
+    turns = connection.execute(
+        "SELECT turn, CAST(events AS BLOB) FROM turns WHERE key = ? ORDER BY turn", (key,)
+    ).fetchall()
+    if not turns:
+        raise StoreError(f"the file is damaged: instance '{instance_id}' has a status row and no turns")
+    history: list[HistoryEvent] = []
+    unreadable = None
+    try:
+        history = _join([events for _, events in turns])
+    except msgspec.DecodeError as error:
+        unreadable = str(error)
+    return StoredState(
+        key=key,
+        turn=turns[-1][0],
+        status=OrchestrationRuntimeStatus(status),
+        history=history,
+        unreadable=unreadable,
+        messages=messages,
+        kept=[delivery(each, now, is_kept=True) for each in kept],
+    )
 
 
 def read_history(connection: sqlite3.Connection, instance_id: str) -> list[HistoryEvent]:
     """The history of the current execution."""
     turns = connection.execute(
-        "SELECT events FROM turns WHERE key = (SELECT key FROM instances WHERE instance_id = ?) ORDER BY turn",
+        "SELECT CAST(events AS BLOB) FROM turns WHERE key = (SELECT key FROM instances WHERE instance_id = ?) "
+        "ORDER BY turn",
         (instance_id,),
     )
-    return _join([events for (events,) in turns])
+    try:
+        return _join([events for (events,) in turns])
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the history of instance '{instance_id}' cannot be read: {error}") from error
 
 
 def _join(turns: list[bytes]) -> list[HistoryEvent]:
@@ -77,14 +112,14 @@ def get_instance(connection: sqlite3.Connection, instance_id: str, with_payloads
 def list_instances(connection: sqlite3.Connection, query: InstanceQuery) -> InstancePage:
     """One page of status rows, by id."""
     where, values = conditions(query)
-    after = _decode_token(query.continuation_token) if query.continuation_token else ""
+    after = decode_token(query.continuation_token) if query.continuation_token else ""
     rows = connection.execute(
         f"SELECT {_columns(query.with_payloads)} FROM instances WHERE {where} AND instance_id > ? "
         f"ORDER BY instance_id LIMIT ?",
         (*values, after, query.page_size + 1),
     ).fetchall()
     records = [_record(row) for row in rows[: query.page_size]]
-    token = _encode_token(records[-1].instance_id) if len(rows) > query.page_size else None
+    token = encode_token(records[-1].instance_id) if len(rows) > query.page_size else None
     return InstancePage(instances=records, continuation_token=token)
 
 
@@ -106,12 +141,6 @@ def list_dead_letters(connection: sqlite3.Connection, limit: int) -> list[DeadLe
         )
         for letter_id, kind, instance_id, name, payload, reason, created_at in rows
     ]
-
-
-def present_owner(connection: sqlite3.Connection) -> str | None:
-    """Who hosts the hub, as far as is known."""
-    (owner,) = connection.execute("SELECT owner FROM hub").fetchone()
-    return str(owner) if owner else None
 
 
 def conditions(query: InstanceQuery) -> tuple[str, list[Any]]:
@@ -187,17 +216,3 @@ def _record(row: tuple[Any, ...]) -> InstanceRecord:
         output=output,
         input=input_,
     )
-
-
-def _encode_token(instance_id: str) -> str:
-    return base64.urlsafe_b64encode(_TOKEN + instance_id.encode()).decode()
-
-
-def _decode_token(token: str) -> str:
-    try:
-        decoded = base64.b64decode(token, altchars=b"-_", validate=True)
-        if not decoded.startswith(_TOKEN):
-            raise ValueError("not one of ours")
-        return decoded.removeprefix(_TOKEN).decode()
-    except ValueError as error:
-        raise ValueError(f"{token!r} is not a continuation token; pass on the one of the page before") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from durable_ext.errors import StoreError
+from durable_ext.storage.sqlite.threads import start_thread
 
 T = TypeVar("T")
 
@@ -40,9 +40,9 @@ class Reader:
         """Carry out a query of one statement. Raises `StoreError`."""
         loop = asyncio.get_running_loop()
         if self._stopped is None:
+            # Only then: whoever asks after a thread that could not start must start one, not wait for it.
+            start_thread(self._main, loop, name="durable-sqlite-reader")
             self._stopped = loop.create_future()
-            thread = threading.Thread(target=self._main, args=(loop,), name="durable-sqlite-reader", daemon=True)
-            thread.start()
         answer: asyncio.Future[T] = loop.create_future()
         self._queue.put(_Query(query, answer))
         return await answer

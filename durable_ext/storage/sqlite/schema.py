@@ -1,13 +1,18 @@
-"""The tables, and how a connection to them is opened and checked."""
+"""How a connection to the tables is opened and checked."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, TypeAlias
 
+from filelock import FileLock, Timeout
+
 from durable_ext.errors import StoreError, StoreSchemaError
+from durable_ext.storage.sqlite.tables import MIGRATIONS, VERSION
 
 Synchronous: TypeAlias = Literal["full", "normal"]
 """`full`: a commit survives power loss. `normal`: it survives the process, but power loss may undo the last ones."""
@@ -16,96 +21,6 @@ MEMORY = ":memory:"
 
 # Marks the file as ours (the bytes of "dTFx"), so that another program's database is never taken for a hub.
 APPLICATION_ID = 0x64544678
-VERSION = 1
-
-# What takes a file from the version before to this one. Tables only ever change through an entry here.
-MIGRATIONS: Mapping[int, Sequence[str]] = {
-    1: (
-        # One row: who hosts the hub, and whether the last host said goodbye.
-        """
-        CREATE TABLE hub (
-            one INTEGER PRIMARY KEY CHECK (one = 1),
-            owner TEXT,
-            closed_cleanly INTEGER NOT NULL
-        )
-        """,
-        "INSERT INTO hub (one, owner, closed_cleanly) VALUES (1, NULL, 1)",
-        # The status rows. A key is never used twice (AUTOINCREMENT), not even for the same id after a purge: whoever
-        # holds a version of the former instance must lose against the new one.
-        """
-        CREATE TABLE instances (
-            key INTEGER PRIMARY KEY AUTOINCREMENT,
-            instance_id TEXT NOT NULL UNIQUE,
-            execution_id TEXT NOT NULL,
-            start_id TEXT NOT NULL,
-            name TEXT NOT NULL,
-            runtime_status TEXT NOT NULL,
-            created_at INTEGER NOT NULL,
-            updated_at INTEGER NOT NULL,
-            version TEXT,
-            parent_instance_id TEXT,
-            tags TEXT,
-            custom_status TEXT,
-            output TEXT,
-            input TEXT
-        )
-        """,
-        # The history, one row per turn, and with it the version: an instance is at version (key, turn) while that
-        # row is its newest. So one INSERT checks the version and appends, and no turn rewrites a row with payloads.
-        # `events` is a JSON array.
-        """
-        CREATE TABLE turns (
-            key INTEGER NOT NULL,
-            turn INTEGER NOT NULL,
-            events BLOB NOT NULL,
-            PRIMARY KEY (key, turn)
-        ) WITHOUT ROWID
-        """,
-        # Messages on their way. `visible_at` is 0 for "at once". Ids only grow, also after deletions
-        # (AUTOINCREMENT): the host reads on from the last id it saw, and a receipt never comes to mean another message.
-        """
-        CREATE TABLE inbox (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            instance_id TEXT NOT NULL,
-            execution_id TEXT,
-            visible_at INTEGER NOT NULL,
-            deaths INTEGER NOT NULL DEFAULT 0,
-            event BLOB NOT NULL
-        )
-        """,
-        "CREATE INDEX inbox_by_instance ON inbox (instance_id)",
-        "CREATE INDEX inbox_by_time ON inbox (visible_at, id) WHERE visible_at > 0",
-        # Activity calls. Claimed ones are not in the index, so an activity that runs inline never touches it.
-        """
-        CREATE TABLE work (
-            instance_id TEXT NOT NULL,
-            execution_id TEXT NOT NULL,
-            task_id INTEGER NOT NULL,
-            name TEXT NOT NULL,
-            orchestrator TEXT NOT NULL,
-            attempt INTEGER NOT NULL,
-            deliveries INTEGER NOT NULL,
-            is_claimed INTEGER NOT NULL,
-            queued_at INTEGER NOT NULL,
-            input TEXT,
-            PRIMARY KEY (instance_id, execution_id, task_id)
-        ) WITHOUT ROWID
-        """,
-        "CREATE INDEX work_waiting ON work (queued_at, task_id) WHERE is_claimed = 0",
-        """
-        CREATE TABLE dead_letters (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            kind TEXT NOT NULL,
-            instance_id TEXT NOT NULL,
-            name TEXT NOT NULL,
-            payload TEXT,
-            reason TEXT NOT NULL,
-            created_at INTEGER NOT NULL
-        )
-        """,
-    ),
-}
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -125,7 +40,14 @@ def connect(path: str, *, synchronous: Synchronous, read_only: bool = False) -> 
     try:
         # isolation_level=None: the module must not open transactions of its own, ours are BEGIN IMMEDIATE.
         # The timeout is long because a CLI in the middle of a purge is a reason to wait, not to fail.
-        connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            # A reader never creates the file: gone, it is to be missed. ("rw": it takes part in the log's bookkeeping.)
+            f"{Path(path).as_uri()}?mode=rw" if read_only else path,
+            uri=read_only,
+            timeout=30,
+            isolation_level=None,
+            check_same_thread=False,
+        )
     except sqlite3.Error as error:
         raise StoreError(
             f"cannot open {path}: {error}. Does the directory exist, and may this user write there?"
@@ -166,6 +88,11 @@ def _use_write_ahead_log(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
+def host_lock(path: str) -> FileLock:
+    """The lock that a host holds. The operating system's, not a row: it goes with the process, however that ends."""
+    return FileLock(f"{path}.lock", thread_local=False)
+
+
 def ensure_schema(connection: sqlite3.Connection, path: str) -> None:
     """Create the tables in an empty file, bring older ones up to date. Raises `StoreSchemaError` on anything else."""
     if _stamp(connection) == (APPLICATION_ID, VERSION):
@@ -178,15 +105,37 @@ def ensure_schema(connection: sqlite3.Connection, path: str) -> None:
         is_empty = (application, found, tables) == (0, 0, 0)
         if not is_empty and (application != APPLICATION_ID or not 0 < found <= VERSION):
             raise StoreSchemaError(path, found, sorted(MIGRATIONS))
-        for version in range(found + 1, VERSION + 1):
-            for statement in MIGRATIONS[version]:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
+        with _nobody_hosting(path) if 0 < found < VERSION else nullcontext():
+            _migrate(connection, found)
+            connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _migrate(connection: sqlite3.Connection, found: int) -> None:
+    for version in range(found + 1, VERSION + 1):
+        for statement in MIGRATIONS[version]:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def _nobody_hosting(path: str) -> Iterator[None]:
+    """A host of an earlier release, still running, would not know its tables any more."""
+    lock = host_lock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(
+            f"{path} was written by an earlier release, and a host of that release runs on it. Stop that host first; "
+            f"whatever opens the file next brings it up to date."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
-import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable_ext.errors import DurableError, StoreError
+from durable_ext.storage.sqlite.schema import MEMORY
+from durable_ext.storage.sqlite.threads import start_thread
 
 T = TypeVar("T")
 
 MAX_GROUP = 256
 LOOK_FOR_OTHERS_EVERY = 0.1
 
-_log = logging.getLogger("durable_ext.storage.sqlite")
+logger = logging.getLogger(__name__)
 
 
 class Transaction:
@@ -34,7 +37,6 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute = connection.execute
-        self.deaths_on_record = False
         self._data_version = self._read_data_version()
         self._next_message_id: int | None = None
 
@@ -92,6 +94,7 @@ class Writer:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str, on_others: Callable[[], None]) -> None:
         self._connect, self._name, self._on_others = connect, name, on_others
+        self._file: tuple[int, int] | None = None
         self._queue: SimpleQueue[_Operation[Any] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Future[None] | None = None
@@ -101,10 +104,19 @@ class Writer:
         """Connect. Raises what `connect` raises."""
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = loop.create_future()
-        # A daemon: a process that forgets to close the store may still exit. Nothing acknowledged is lost by that.
-        threading.Thread(target=self._main, args=(loop, opened), name="durable-sqlite-writer", daemon=True).start()
-        await opened
-        self._loop, self._stopped = loop, loop.create_future()
+        start_thread(self._main, loop, opened, name="durable-sqlite-writer")
+        # Before waiting: the thread may end as soon as it has begun, and says so to this.
+        self._stopped = loop.create_future()
+        try:
+            await opened
+        except asyncio.CancelledError:
+            self._is_stopping = True
+            self._queue.put(None)
+            raise
+        except BaseException:
+            self._stopped = None
+            raise
+        self._loop = loop
 
     def submit(self, run: Callable[[Transaction], T], settle: Callable[[T], None] | None = None) -> asyncio.Future[T]:
         """Queue an operation. It is carried out even if the future is cancelled."""
@@ -136,7 +148,7 @@ class Writer:
                     error = fault
             if future.done():
                 if error is not None:
-                    _log.error("nobody waits for a failed operation on %s", self._name, exc_info=error)
+                    logger.error("nobody waits for a failed operation on %s", self._name, exc_info=error)
             elif error is None:
                 future.set_result(result)
             else:
@@ -147,6 +159,8 @@ class Writer:
     def _main(self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[None]) -> None:
         try:
             connection = self._connect()
+            self._file = self._find_file()
+            self._look_again_at = 0.0
         except Exception as error:
             _call(loop, _fail, opened, error)
             return
@@ -201,6 +215,7 @@ class Writer:
         """One transaction for the group; if one of them breaks it, one transaction each. False: the loop is gone."""
         others = False
         try:
+            self._check_file()
             tx.execute("BEGIN IMMEDIATE")
             # Under the write lock: from here to COMMIT nobody else gives message ids.
             others = tx.others_have_written()
@@ -218,6 +233,27 @@ class Writer:
             _roll_back(connection, tx)
             outcomes = [_Outcome(each, None, self._explain(error)) for each in group]
         return _call(loop, self._deliver, outcomes, others)
+
+    def _check_file(self) -> None:
+        """SQLite writes on in a file that was deleted: what is acknowledged then is gone with this process."""
+        # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
+        if (now := monotonic()) < self._look_again_at:
+            return
+        if self._find_file() != self._file:
+            raise StoreError(
+                f"{self._name} was deleted or replaced while this process had it open; nothing is stored any more. "
+                f"Stop this process before you put a file there."
+            )
+        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
+
+    def _find_file(self) -> tuple[int, int] | None:
+        if self._name == MEMORY:
+            return None
+        try:
+            found = os.stat(self._name)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, sqlite3.Error):
@@ -251,7 +287,7 @@ def _roll_back(connection: sqlite3.Connection, tx: Transaction) -> None:
         try:
             connection.execute("ROLLBACK")
         except sqlite3.Error:
-            _log.exception("rolling back failed; the next transaction will say more")
+            logger.exception("rolling back failed; the next transaction will say more")
 
 
 def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: object) -> bool:

@@ -1,0 +1,179 @@
+"""The encoding of values as JSON text, and the refusal of those that reading back would not give again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from durable_ext.errors import CodecError
+
+_REMEDY = (
+    "Pass JSON values, dataclasses, enums, datetimes, UUIDs, msgspec or pydantic models, "
+    "or give the class a `to_json` method and a static `from_json`"
+)
+
+# Types whose values go to msgspec as they are; `_how` adds to it what it finds out.
+_LEAVES: set[type] = {type(None), bool, int, float, str, bytes, bytearray, msgspec.UnsetType}
+
+
+def to_text(value: Any) -> str:
+    """The value as JSON text. Raises `CodecError` if it cannot be stored without loss."""
+    kind = type(value)
+    if kind is str:
+        return encode_unchecked(value)
+    if value is None:
+        return "null"
+    try:
+        lowered = value if kind in _LEAVES else _lower(value)
+        text = encode_unchecked(lowered)
+        if "null" in text:  # msgspec writes NaN as null, so only then is there something to look for
+            _refuse_lost_numbers(msgspec.to_builtins(lowered, enc_hook=_plain))
+    except RecursionError as err:
+        raise CodecError(
+            f"cannot store a value of type {_name(kind)}: it is nested too deeply, or holds itself"
+        ) from err
+    return text
+
+
+def encode_unchecked(value: Any) -> str:
+    """JSON text of a value that holds no `to_json` object outside our sight and no NaN."""
+    try:
+        return _encoder.encode(value).decode()
+    except UnicodeEncodeError as err:
+        raise CodecError(f"cannot store text that is no valid Unicode (a lone surrogate): {err}") from err
+    except TypeError as err:
+        if isinstance(err, CodecError):
+            raise
+        raise CodecError(f"cannot store a value of type {_name(type(value))}: {err}. {_REMEDY}.") from err
+
+
+def type_name(kind: Any) -> str:
+    """How messages call a type or annotation."""
+    return _name(kind) if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind)
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+# --- objects with `to_json` --------------------------------------------------------------------------
+# msgspec calls its hook only for types it does not know, but dataclasses, enums and structs may have `to_json` too.
+# So they are looked for before; a value without any passes through untouched and uncopied.
+
+
+def _lower(value: Any) -> Any:
+    how = _how(type(value))
+    return value if how is None else how(value)
+
+
+def _how(kind: type) -> Callable[[Any], Any] | None:
+    if kind in _LEAVES:
+        return None
+    if how := _KNOWN.get(kind):
+        return how
+    if callable(getattr(kind, "to_json", None)):
+        how = _envelope
+    elif issubclass(kind, dict):
+        how = _lower_dict
+    elif issubclass(kind, (list, tuple, set, frozenset)):
+        how = _lower_items
+    elif dataclasses.is_dataclass(kind):
+        how = _fields_lowerer(tuple(each.name for each in dataclasses.fields(kind)))
+    else:
+        _LEAVES.add(kind)
+        return None
+    _KNOWN[kind] = how
+    return how
+
+
+def _all_leaves(values: Iterable[Any]) -> bool:
+    return _LEAVES.issuperset(map(type, values))
+
+
+def _lower_dict(value: dict[Any, Any]) -> Any:
+    return value if _all_leaves(value.values()) else {key: _lower(each) for key, each in value.items()}
+
+
+def _lower_items(value: Any) -> Any:
+    return value if _all_leaves(value) else [_lower(each) for each in value]
+
+
+def _fields_lowerer(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    def lower_fields(value: Any) -> Any:
+        before = [getattr(value, name, msgspec.UNSET) for name in names]  # a field without default may be unset
+        if _all_leaves(before):
+            return value
+        after = [_lower(each) for each in before]
+        if all(new is old for new, old in zip(after, before, strict=True)):
+            return value
+        return {name: each for name, each in zip(names, after, strict=True) if each is not msgspec.UNSET}
+
+    return lower_fields
+
+
+def _envelope(value: Any) -> dict[str, Any]:
+    kind: Any = type(value)
+    try:
+        data = kind.to_json(value)  # called on the class: `to_json` may be a method or static
+    except Exception as err:
+        raise CodecError(f"cannot store a value of type {_name(kind)}: its to_json raised {err!r}") from err
+    return {"__class__": kind.__name__, "__module__": kind.__module__, "__data__": _lower(data)}
+
+
+_KNOWN: dict[type, Callable[[Any], Any]] = {
+    dict: _lower_dict,
+    list: _lower_items,
+    tuple: _lower_items,
+    set: _lower_items,
+    frozenset: _lower_items,
+}
+
+
+# --- everything msgspec does not know ----------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    if callable(getattr(kind, "to_json", None)):
+        return _envelope(value)
+    if callable(getattr(kind, "model_dump", None)):
+        return _lower(_dumped(value))
+    if issubclass(kind, (tuple, frozenset, bool, type(None))):  # fine as values, so msgspec asks about a key
+        raise CodecError(f"cannot store {value!r} as the key of a dict: keys are text, numbers, enums, dates or UUIDs")
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass may print itself otherwise
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    raise CodecError(f"cannot store a value of type {_name(kind)}. {_REMEDY}.")
+
+
+def _dumped(model: Any) -> Any:
+    try:
+        # by alias and for the round trip: otherwise models with aliases or computed fields do not read their own dump
+        return model.model_dump(mode="json", by_alias=True, round_trip=True)
+    except Exception as err:
+        raise CodecError(f"cannot store a value of type {_name(type(model))}: its model_dump raised {err!r}") from err
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def _refuse_lost_numbers(tree: Any) -> None:
+    pending = [("", tree)]
+    while pending:
+        place, value = pending.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CodecError(
+                f"cannot store {value}{f' at {place}' if place else ''}: JSON has no such number. "
+                f"Use None, or text, and say so in the annotation."
+            )
+        if isinstance(value, dict):
+            pending.extend((f"{place}[{key!r}]", each) for key, each in value.items())
+        elif isinstance(value, (list, tuple)):
+            pending.extend((f"{place}[{index}]", each) for index, each in enumerate(value))

@@ -1,0 +1,187 @@
+"""How an activity's code is run, and its outcome made. Nothing that the code does escapes as an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import types
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from durable_ext.clock import Clock
+from durable_ext.errors import FailureDetails, FunctionNotFoundError, describe, details_json
+from durable_ext.history import TaskCompleted, TaskFailed, encode_event
+from durable_ext.messages import WorkItem
+from durable_ext.registry import Activity
+from durable_ext.runtime.logs import current_activity
+from durable_ext.runtime.program import Program
+from durable_ext.runtime.register import Register
+from durable_ext.tracebacks import user_traceback
+
+logger = logging.getLogger(__name__)
+
+BLOCKING = 1.0
+"""Seconds the event loop may stand still before somebody is told."""
+
+Outcome = TaskCompleted | TaskFailed
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownActivity:
+    """An activity of the app. An async one runs on the event loop, the others in threads."""
+
+    activity: Activity
+    is_async: bool
+
+
+class Calls:
+    """Runs the activities of a program. Each step of an async one is marked in `register` while it has the loop."""
+
+    def __init__(self, program: Program, clock: Clock, register: Register) -> None:
+        self._activities, self._codec, self._clock = program.registry.activities, program.codec, clock
+        self._register = register
+        self._known: dict[str, KnownActivity] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether the app has an activity of this name."""
+        return self.find(name) is not None
+
+    def is_async(self, name: str) -> bool:
+        """Whether the app has an async activity of this name."""
+        found = self.find(name)
+        return found is not None and found.is_async
+
+    def find(self, name: str) -> KnownActivity | None:
+        """The activity of this name, and how it is run."""
+        found = self._known.get(name)
+        if found is None and name in self._activities:
+            activity = self._activities.get(name)
+            found = self._known[name] = KnownActivity(activity, _is_async(activity.function))
+        return found
+
+    def run_sync(self, item: WorkItem) -> Outcome:
+        """Run a call of a plain function, here and now."""
+        current_activity.set(item)
+        try:
+            activity = self._activity(item.name)
+            argument = self._codec.decode(item.input, activity.input_type)
+            return self.completed(item, activity.function(**{activity.input_name: argument}))
+        except BaseException as error:
+            return self.failed(item, error)
+
+    async def run_async(self, item: WorkItem, slot: int, is_given_up: Callable[[], bool] = _never) -> Outcome:
+        """Run a call of a coroutine function, which has this slot of the register.
+
+        Raises CancelledError only if the call was given up.
+        """
+        try:
+            activity = self._activity(item.name)
+            argument = self._codec.decode(item.input, activity.input_type)
+            result = await self._watched(activity.function(**{activity.input_name: argument}), item, slot)
+            return self.completed(item, result)
+        except asyncio.CancelledError as error:
+            if is_given_up():
+                raise
+            return self.failed(item, error)
+        except KeyboardInterrupt:
+            raise  # meant for the process, not for the activity
+        except BaseException as error:
+            return self.failed(item, error)
+
+    # --- outcomes ------------------------------------------------------------------------------------
+
+    def completed(self, item: WorkItem, result: Any) -> TaskCompleted:
+        """The function returned."""
+        return TaskCompleted(
+            timestamp=self._clock.now(),
+            task_scheduled_id=item.task_id,
+            result=self._codec.encode(result),
+            asked=item.asked,
+        )
+
+    def failed(self, item: WorkItem, error: BaseException, *, is_final: bool = False) -> TaskFailed:
+        """The function raised, or could not be run. `is_final`: it would not help to try again."""
+        try:
+            failure = describe(error, user_traceback(error))
+            failed = self._failure(item, failure, is_final=is_final)
+            encode_event(failed)
+        except Exception as unprintable:  # an error whose text raises, or is no Unicode, must not lose the outcome
+            message = f"(the error's text cannot be stored: {type(unprintable).__name__})"
+            failure = FailureDetails(error_type=type(error).__name__, error_message=message)
+            failed = self._failure(item, failure, is_final=is_final)
+        return failed
+
+    def unknown(self, item: WorkItem) -> TaskFailed:
+        """The app has no such function."""
+        error = FunctionNotFoundError(item.name, "activity", self._activities.names())
+        return self._with_reason(item, str(error), describe(error))
+
+    def _failure(self, item: WorkItem, failure: FailureDetails, *, is_final: bool) -> TaskFailed:
+        if is_final:
+            failure = FailureDetails(
+                error_type=failure.error_type, error_message=failure.error_message, is_non_retriable=True
+            )
+        # two blanks: what comes through the Functions host has them, and field code splits on them
+        reason = f"Activity function '{item.name}' failed:  {failure.error_type}: {failure.error_message}"
+        return self._with_reason(item, reason, failure)
+
+    def _with_reason(self, item: WorkItem, reason: str, failure: FailureDetails) -> TaskFailed:
+        return TaskFailed(
+            timestamp=self._clock.now(),
+            task_scheduled_id=item.task_id,
+            reason=reason,
+            details=details_json(failure),
+            failure_details=failure,
+            asked=item.asked,
+        )
+
+    # --- functions -----------------------------------------------------------------------------------
+
+    def _activity(self, name: str) -> Activity:
+        found = self.find(name)
+        if found is None:
+            raise FunctionNotFoundError(name, "activity", self._activities.names())
+        return found.activity
+
+    @types.coroutine
+    def _watched(self, awaitable: Awaitable[Any], item: WorkItem, slot: int) -> Generator[Any, Any, Any]:
+        """Await; mark every step between two suspensions, and tell if one holds up the loop."""
+        register = self._register
+        steps = awaitable.__await__()
+        step: Callable[[Any], Any] = steps.send
+        argument: Any = None
+        while True:
+            began = perf_counter()
+            register.mark_call(slot)
+            try:
+                suspended_on = step(argument)
+            except StopIteration as end:
+                return end.value
+            finally:
+                register.clear()
+                if (took := perf_counter() - began) > BLOCKING:
+                    _warn_of_blocking(item, took)
+            try:
+                argument, step = (yield suspended_on), steps.send
+            except BaseException as error:
+                argument, step = error, steps.throw
+
+
+def _warn_of_blocking(item: WorkItem, took: float) -> None:
+    logger.warning(
+        "activity '%s' of %s held up the event loop for %.1f s: await instead, or make it a plain def",
+        item.name,
+        item.instance_id,
+        took,
+    )
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)

@@ -1,0 +1,40 @@
+"""What runs user code needs to know: the functions of an app, and how their values are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from durable_ext.codec import Codec
+from durable_ext.engine.orchestration import OrchestrationSession
+from durable_ext.engine.session import Session
+from durable_ext.engine.turn import EngineOptions
+from durable_ext.errors import FunctionNotFoundError
+from durable_ext.registry import Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The functions of an app, the codec of their values, and what the engine must know of the app."""
+
+    registry: Registry
+    codec: Codec
+    options: EngineOptions
+
+    def session(self, name: str) -> Session:
+        """A session for an instance of this orchestrator, not yet begun. An unknown one fails when it is run."""
+        try:
+            orchestrator = self.registry.orchestrators.get(name)
+        except FunctionNotFoundError as error:
+            return OrchestrationSession(_raising(error), codec=self.codec, options=self.options)
+        return OrchestrationSession(
+            orchestrator.function, codec=self.codec, options=self.options, input_type=orchestrator.input_type
+        )
+
+
+def _raising(error: FunctionNotFoundError) -> Callable[[Any], Any]:
+    def not_found(context: Any) -> Any:
+        raise error
+
+    return not_found
