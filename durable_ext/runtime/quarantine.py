@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from durable_ext.clock import Clock
+from durable_ext.clock import Clock, wait
 from durable_ext.errors import DurableError
 from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem, WorkReceipt
@@ -42,8 +42,10 @@ from durable_ext.runtime.quarantined import (
     TurnBroken,
     TurnDecision,
     TurnRequest,
+    begin_call,
     decode_answer,
     encode,
+    is_async,
 )
 from durable_ext.runtime.register import Register, RunningTurn, Suspect
 from durable_ext.runtime.state import Arrival
@@ -62,6 +64,9 @@ MOST_DEATHS = 2
 
 MOST_ALONE = 3
 """Deaths of a host over a call or turn that ran alone in it."""
+
+ALONE_LIMIT = 10.0
+"""Seconds for which everything else waits for a call that runs alone. It may be that it waits for something itself."""
 
 MOST_TRIES_ALONE = 10
 """Times a call may be handed out where neither a child nor a register is to be had."""
@@ -310,15 +315,21 @@ class Quarantine:
         times = self._next_time_alone(item.receipt)
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
+        on_thread, task = not is_async(self._calls, item), self._running[item.receipt]
         async with self._one_alone, self._alone():
-            is_async = self._calls.is_async(item.name)
-            slot = self._register.enter(item, not is_async, times)
+            slot = self._register.enter(item, on_thread, times)
+            call = begin_call(self._calls, item, slot, lambda: task.cancelling() > 0)
+            call.add_done_callback(lambda _: self._register.leave(slot))
             try:
-                if is_async:
-                    return await self._calls.run_async(item, slot)
-                return await asyncio.to_thread(self._calls.run_sync, item)
+                if await wait(self._clock, [call], ALONE_LIMIT):
+                    logger.warning("activity '%s' of %s takes long; the others go on", item.name, item.instance_id)
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
             finally:
-                self._register.leave(slot)
+                if not call.done():
+                    self._register.beside(slot, item, on_thread)
+        return await call
 
     async def _decide_alone(self, turn: TurnInput, name: str) -> Decision:
         instance_id = turn.snapshot.instance_id

@@ -139,11 +139,13 @@ class Register:
         if not self._free and not self._grow():
             return UNRECORDED
         slot = self._free.pop()
-        self._write(
-            slot,
-            RunningCall(item.instance_id, item.execution_id, item.task_id, item.asked, item.name, in_thread, alone),
-        )
+        self._write(slot, _record_of(item, in_thread, alone))
         return slot
+
+    def beside(self, slot: int, item: WorkItem, in_thread: bool) -> None:
+        """The call of this slot, which ran alone, runs beside others from now on."""
+        if slot != UNRECORDED:
+            self._write(slot, _record_of(item, in_thread, 0))
 
     def leave(self, slot: int) -> None:
         """The call of this slot has ended."""
@@ -290,6 +292,10 @@ class Register:
             claim.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("cannot remove %s: %s", claim, error)
+
+
+def _record_of(item: WorkItem, in_thread: bool, alone: int) -> RunningCall:
+    return RunningCall(item.instance_id, item.execution_id, item.task_id, item.asked, item.name, in_thread, alone)
 
 
 def _offset(slot: int) -> int:

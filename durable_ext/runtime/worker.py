@@ -55,6 +55,9 @@ BUFFERED_INSTANCES = 2_000
 PARK_DELAY = 5.0
 """Seconds until what is not known here is offered again to all workers of the hub."""
 
+QUIET_BEFORE_ALONE = 10.0
+"""Seconds that what runs gets to end before a suspect runs with nothing beside it: it may wait for what is held."""
+
 LAST_WORDS = 5.0
 """Seconds beyond the grace that a stop gives the store to take what there is to store."""
 
@@ -307,6 +310,12 @@ class Worker:
         except asyncio.CancelledError:
             self._errands.give_work_back([item])
             raise
+        except Exception:
+            logger.exception(
+                "activity '%s' of %s cannot be run apart, and is offered again", item.name, item.instance_id
+            )
+            self._errands.give_work_back([item], PARK_DELAY)
+            return
         self._stirs += 1
         if reason is None and not self._is_stopping and not self._errands.is_expected(item):
             self._deliver(LocalOutcome.of(item, outcome))
@@ -464,7 +473,7 @@ class Worker:
                 instance.slots = 0
         quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_quiet))
         try:
-            if quiet in await wait(self._clock, [quiet, *self._runners], PARK_FOR.total_seconds()):
+            if quiet in await wait(self._clock, [quiet, *self._runners], QUIET_BEFORE_ALONE):
                 quiet.cancel()
             yield
         finally:

@@ -28,6 +28,7 @@ from fault_killers import FOLDER
 from fault_scenarios import REGISTRY, SCENARIOS, Scenario
 from faulty_store import FaultyStore, Moment
 
+import durable_ext.runtime.quarantine
 from durable_ext.client import OrchestrationClient
 from durable_ext.codec import JsonCodec
 from durable_ext.errors import InstanceAlreadyExistsError, InstanceStateError, StoreError
@@ -151,6 +152,7 @@ def live(folder: Path, name: str, moment: Moment | None, kind: str) -> NoReturn:
     """Live, in a process of its own, and leave `outcome.json` if the end is reached."""
     log = folder / f"life-{os.getpid()}.log"
     os.environ[FOLDER] = str(folder)
+    durable_ext.runtime.quarantine.ALONE_LIMIT = 0.3  # what has done nothing to its process by then will not
     logging.basicConfig(filename=log, level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     asyncio.run(_live_and_tell(folder, SCENARIOS[name], moment, kind, log))
     raise AssertionError("a life ends with its process")

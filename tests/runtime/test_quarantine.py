@@ -94,6 +94,7 @@ class Lab:
         self.directory = directory
         self.clock = HandClock()
         self.times_alone = 0
+        self.is_alone = False
         self._made: list[tuple[Quarantine, Register]] = []
 
     def quarantine(self, command: Sequence[str] | None = COMMAND) -> Quarantine:
@@ -111,7 +112,9 @@ class Lab:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         self.times_alone += 1
+        self.is_alone = True
         yield
+        self.is_alone = False
 
     async def close(self) -> None:
         for quarantine, register in self._made:
@@ -408,6 +411,13 @@ async def test_a_child_does_not_outlive_a_host_that_is_killed(tmp_path: Path) ->
 BROKEN = [sys.executable, "-c", "import an_app_that_is_not_there"]
 
 
+@pytest.mark.parametrize("command", [None, COMMAND], ids=["alone", "in a child"])
+async def test_user_code_knows_its_call(lab: Lab, command: Sequence[str] | None) -> None:
+    outcome, _ = await lab.quarantine(command).call(item("who_am_i"))
+    assert isinstance(outcome, TaskCompleted)
+    assert outcome.result == '"one, attempt 1"'
+
+
 @pytest.mark.parametrize("command", [None, BROKEN, ["/there/is/no/such/program"]], ids=["none", "broken", "missing"])
 async def test_where_no_child_can_load_the_app_a_suspect_runs_here_alone(
     lab: Lab, command: Sequence[str] | None, caplog: pytest.LogCaptureFixture
@@ -441,6 +451,28 @@ async def test_a_call_that_runs_alone_fails_after_three_deaths_of_its_host(lab: 
     assert isinstance(outcome, TaskFailed)
     assert "activity 'exit_7' killed its process 3 times: it ran alone" in str(reason)
     assert lab.times_alone == 0
+
+
+@pytest.mark.parametrize("name", ["touch_and_hang", "hang"])
+async def test_a_call_that_runs_alone_for_long_runs_on_beside_others(lab: Lab, tmp_path: Path, name: str) -> None:
+    quarantine = lab.after_a_death(lambda register: register.enter(item(name), in_thread=True), None)
+    running = asyncio.create_task(quarantine.call(item(name, f'"{tmp_path / "marker"}"')))
+    while not lab.is_alone:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    lab.clock.pass_by(9.9)
+    await asyncio.sleep(0.01)
+    assert lab.is_alone
+    lab.clock.pass_by(0.1)
+    while lab.is_alone:
+        await asyncio.sleep(0)
+    assert not running.done()
+    (found,) = {each.key: each for each in Register(tmp_path).take_over(sole=True)}.values()
+    assert (found.name, found.alone) == (name, 0), "a death is no longer its own"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_turn_that_runs_alone_fails_after_three_deaths_of_its_host(lab: Lab) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from test_quarantine import has_written, is_gone
 from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.register import Register
+from durable_ext.storage.contract import StoreTraits
+from durable_ext.storage.memory import MemoryHub, MemoryStore
 from durable_ext.storage.opening import open_store
 from durable_ext.taskhub import TaskHub
 
@@ -67,6 +70,11 @@ class Hub:
         return await self.host.client.wait_for_completion(instance_id, 20)
 
 
+def claims(directory: Path) -> list[Path]:
+    """The registers of the dead that somebody has taken and not done with."""
+    return list(directory.glob("*.taken"))
+
+
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     found = Hub(tmp_path)
@@ -104,7 +112,7 @@ async def test_the_turn_in_hand_runs_apart_and_the_instance_goes_on_as_ever(hub:
     hub.died_with(lambda register: register.mark_turn("suspect", "chain"))
     await hub.host.start()
     assert (await hub.end("suspect")).output == 20
-    assert list((hub.folder / "hub.db.register").glob("*.taken")) == []
+    assert claims(hub.folder / "hub.db.register") == []
 
 
 async def test_a_turn_that_kills_fails_its_instance_and_leaves_a_dead_letter(hub: Hub) -> None:
@@ -159,3 +167,74 @@ async def test_an_app_in_memory_goes_on_after_a_suspect_has_run_alone(hub: Hub) 
         ends = [await hub.end(each) for each in ("suspect", *(f"other-{number}" for number in range(10)))]
     assert [each.output for each in ends[1:]] == [4] * 10
     assert ends[0].runtime_status.value == "Completed"
+
+
+# --- where others host the hub too ---------------------------------------------------------------------
+
+
+def dies(directory: Path, fill: Callable[[Register], Any]) -> None:
+    """A process that ran beside this one is gone, and had something in hand."""
+    before = set(directory.glob("*.register"))
+    fill(Register(directory))
+    (path,) = set(directory.glob("*.register")) - before
+    path.rename(path.with_name(f"{os.getpid()}-1-00000000.register"))
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Callable[..., TaskHub]]:
+    hub = MemoryHub(traits=StoreTraits(is_shared=True, directory=tmp_path))
+    async with AsyncExitStack() as stack:
+
+        def host(command: Any = COMMAND) -> TaskHub:
+            made = TaskHub(MemoryStore(hub), make_program().registry, quarantine_command=command)
+            stack.push_async_callback(made.stop, 1)
+            return made
+
+        yield host
+
+
+async def about_to_call(host: TaskHub, instance_id: str, name: str) -> WorkItem:
+    """An instance that will make a call once it is told to."""
+    await host.client.start_new("calls", instance_id, name)
+    while (record := await host.store.get_instance(instance_id)) is None or record.runtime_status.value != "Running":
+        await asyncio.sleep(0.005)
+    return WorkItem(
+        instance_id=instance_id, execution_id=record.execution_id, task_id=CALL, name=name, orchestrator="calls"
+    )
+
+
+async def test_a_living_host_learns_what_its_neighbour_died_of(
+    shared: Callable[..., TaskHub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_ext.runtime.worker.NEIGHBOUR_INTERVAL", 0.01)
+    host = shared()
+    await host.start()
+    item = await about_to_call(host, "suspect", "process_id")
+    dies(tmp_path, lambda register: register.enter(item, in_thread=True))
+    async with asyncio.timeout(20):
+        while not claims(tmp_path):
+            await asyncio.sleep(0.005)
+    await host.client.raise_event("suspect", "go")
+    assert (await host.client.wait_for_completion("suspect", 20)).output != os.getpid()
+    assert claims(tmp_path) == []
+
+
+async def test_running_alone_does_not_wait_for_slots_that_are_kept_for_later_turns(
+    shared: Callable[..., TaskHub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable_ext.runtime.worker.QUIET_BEFORE_ALONE", 1_000)
+    first = shared(None)
+    await first.start()
+    item = await about_to_call(first, "suspect", "process_id")
+    await first.stop(1)
+    dies(tmp_path, lambda register: register.enter(item, in_thread=True))
+    host = shared(None)
+    await host.open()
+    chains = [f"chain-{number}" for number in range(30)]
+    for number, each in enumerate(chains):
+        await host.client.start_new("chain", each, 1)
+        if number == 15:
+            await host.client.raise_event("suspect", "go")
+    await host.start()
+    for each in ("suspect", *chains):
+        assert (await host.client.wait_for_completion(each, 20)).runtime_status.value == "Completed"
