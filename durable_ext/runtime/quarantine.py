@@ -153,6 +153,8 @@ class Quarantine:
         self._suspects: dict[Hashable, Suspect] = {}
         self._wary: dict[tuple[Kind, str], _Wariness] = {}
         self._running: dict[WorkReceipt, asyncio.Task[Any]] = {}
+        self.is_active = False
+        """Whether anybody is under suspicion, or was convicted lately."""
 
     # --- who is held ---------------------------------------------------------------------------------
 
@@ -169,11 +171,11 @@ class Quarantine:
             wariness = self._wary.setdefault(_function(each), _Wariness(until))
             wariness.until = until
             wariness.keys.add(each.key)
+        self._take_stock()
 
-    @property
-    def is_active(self) -> bool:
-        """Whether anybody is under suspicion, or was convicted lately."""
-        return bool(self._suspects) or bool(self._convictions)
+    def _take_stock(self) -> None:
+        # Kept, not computed: every turn and every call asks.
+        self.is_active = bool(self._suspects) or bool(self._convictions)
 
     def holds_call(self, item: WorkItem) -> bool:
         """Whether this call must not run beside others."""
@@ -195,6 +197,7 @@ class Quarantine:
             if wariness.until > self._clock.monotonic():
                 return "its function ran when a process died"
             del self._wary[function]
+        self._take_stock()
         return None
 
     def clear_turn(self, instance_id: str) -> None:
@@ -212,6 +215,7 @@ class Quarantine:
             wariness.keys.discard(key)
             if not wariness.keys:
                 del self._wary[function]
+        self._take_stock()
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -303,6 +307,7 @@ class Quarantine:
         how = ", then ".join(dict.fromkeys(deaths))
         logger.error("%s '%s' kills its process: %s", kind, name, how)
         self._convictions.add(kind, name, how)
+        self._take_stock()
 
     async def close(self) -> None:
         """End the children. Whoever still waits for a call or a turn is to be cancelled before."""
