@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ from durable_ext.storage.contract import (
 )
 from durable_ext.storage.memory.hub import MemoryHub
 from durable_ext.storage.memory.offers import Offers
-from durable_ext.storage.memory.records import Belongings, Instance, Stored, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Stored, StoredMessage, StoredWork
 from durable_ext.storage.memory.store import MemoryStore
 
 T = TypeVar("T")
@@ -181,6 +181,13 @@ class _Offers(HostileOffers):
         return found
 
 
+class First(NamedTuple):
+    """What a client's start has made: a version, and an execution that is to begin."""
+
+    version: int
+    execution_id: str | None
+
+
 class HostileHub(MemoryHub):
     """Pays the debts of its commits later, in their order, whoever lives; and moves versions."""
 
@@ -190,7 +197,7 @@ class HostileHub(MemoryHub):
         self.offers: HostileOffers = _Offers(self)
         self._rows: dict[str, InstanceRecord] = {}
         self._debts: defaultdict[str, deque[Callable[[], None]]] = defaultdict(deque)
-        self._firsts: dict[str, int] = {}
+        self._firsts: dict[str, First] = {}
         self.on_crash: Callable[[HostileStore], None] = lambda store: None
 
     def crash(self, store: MemoryStore) -> None:
@@ -207,7 +214,7 @@ class HostileHub(MemoryHub):
     def send_start(self, message: Message) -> None:
         instance = self.instances[message.instance_id]
         self._rows[message.instance_id] = instance.row
-        self._firsts[message.instance_id] = instance.version
+        self._firsts[message.instance_id] = First(instance.version, message.execution_id)
         self._owe(message.instance_id, [partial(self.store_message, message)], self.odds.late_start)
 
     def purge(self, instance_ids: Collection[str]) -> int:
@@ -296,8 +303,8 @@ class HostileHub(MemoryHub):
 
     def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         instance = self.instances.get(instance_id)
-        if known is None and instance is not None and self._may_be_fresh(instance, deliveries):
-            return self._as_fresh(instance, deliveries)
+        if known is None and self._may_be_fresh(instance_id, deliveries):
+            return self._as_fresh(instance_id, deliveries)
         if instance is None:
             deliveries = self._without_early(instance_id, deliveries)
         if known is not None and self.chance.of(self.odds.chatty):
@@ -321,19 +328,21 @@ class HostileHub(MemoryHub):
                 self.offer_again(owned.messages[each.receipt], 1.0)
         return ()
 
-    def _may_be_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> bool:
-        """Whether the start is delivered for the first time, and nothing was before it."""
-        instance_id = instance.row.instance_id
-        if instance_id not in self._firsts or not any(isinstance(each.event, ExecutionStarted) for each in deliveries):
+    def _may_be_fresh(self, instance_id: str, deliveries: Sequence[Delivery]) -> bool:
+        """Whether its start is among these, and all are delivered for the first time."""
+        first = self._firsts.get(instance_id)
+        if first is None or not any(each.execution_id == first.execution_id for each in deliveries):
             return False
-        is_first = all(each.tries == 1 for each in deliveries)
-        return is_first and self.chance.of(self.odds.fresh)
+        return all(each.tries == 1 for each in deliveries) and self.chance.of(self.odds.fresh)
 
-    def _as_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> LoadedTurn:
-        instance_id = instance.row.instance_id
+    def _as_fresh(self, instance_id: str, deliveries: Sequence[Delivery]) -> LoadedTurn:
         first = self._firsts.pop(instance_id)  # once: after that it has been delivered before
-        snapshot = Snapshot(instance_id=instance_id, version=first, status=Status.Pending, history=[])
-        return LoadedTurn(snapshot=snapshot, deliveries=list({each.receipt: each for each in deliveries}.values()))
+        snapshot = Snapshot(instance_id=instance_id, version=first.version, status=Status.Pending, history=[])
+        owned = self.belongings.get(instance_id, Belongings())
+        news = [
+            each for each in deliveries if each.execution_id == first.execution_id or each.receipt in owned.messages
+        ]
+        return LoadedTurn(snapshot=snapshot, deliveries=list({each.receipt: each for each in news}.values()))
 
     def _with_start(self, loaded: LoadedTurn) -> LoadedTurn:
         if loaded.snapshot is None:
