@@ -7,7 +7,7 @@ PORT ?= 7071
 SEEDS ?= 0:10000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test simulate lint bench clean
+.PHONY: help setup demo run test killers simulate lint bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ run: $(VENV)/.runtime ## the local host on this repository's function_app.py, po
 
 test: $(VENV)/.dev ## all tests
 	$(BIN)/python -m pytest
+
+killers: $(VENV)/.dev ## a hundred rounds of functions that kill their process (about half an hour)
+	KILLER_ROUNDS=100 $(BIN)/python -m pytest -q tests/faults/test_killers.py
 
 simulate: $(VENV)/.dev ## random programs on a hostile store: make simulate SEEDS=0:100000
 	$(BIN)/python tests/simulation/again.py $(SEEDS)

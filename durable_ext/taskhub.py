@@ -93,6 +93,7 @@ class TaskHub:
         )
         self._registry, self._quarantine_command = registry, quarantine_command
         self._warm_instances, self._fetch_work = warm_instances, fetch_work
+        self._changing = asyncio.Lock()  # opening, starting or stopping
         self._is_open = False
         self._worker: Worker | None = None  # from start on
         self._end: asyncio.Task[None] | None = None
@@ -116,27 +117,25 @@ class TaskHub:
 
     async def open(self) -> None:
         """Connect the store and no more: enough for the client and the API. Opening an open hub is no matter."""
-        self._refuse_if_stopped()
+        async with self._changing:
+            await self._open()
+
+    async def _open(self) -> None:
+        if self._end is not None:
+            raise RuntimeError(f"task hub '{self.name}' has stopped; make a new one to go on")
         if not self._is_open:
             await self.store.open()
             self._is_open = True
 
     async def start(self) -> None:
         """Open, become a host of the store, and work. Raises `StoreInUseError` if it has another host."""
-        self._refuse_if_stopped()
-        if self._worker is not None:
-            raise RuntimeError(f"task hub '{self.name}' has started already")
-        self._worker = worker = self._make_worker()
-        try:
-            await self.open()
+        async with self._changing:
+            if self._worker is not None and self._end is None:
+                raise RuntimeError(f"task hub '{self.name}' has started already")
+            worker = self._make_worker()
+            await self._open()
             await worker.start()
-        except BaseException:
-            self._worker = None
-            raise
-
-    def _refuse_if_stopped(self) -> None:
-        if self._end is not None:
-            raise RuntimeError(f"task hub '{self.name}' has stopped; make a new one to go on")
+            self._worker = worker
 
     def _make_worker(self) -> Worker:
         if self._registry is None:
@@ -164,11 +163,12 @@ class TaskHub:
         await asyncio.shield(self._end)
 
     async def _stop(self, grace: float) -> None:
-        try:
-            if self._worker is not None:
-                await self._worker.stop(grace)
-        finally:
-            await self.store.close()
+        async with self._changing:
+            try:
+                if self._worker is not None:
+                    await self._worker.stop(grace)
+            finally:
+                await self.store.close()
 
     async def __aenter__(self) -> TaskHub:
         try:
@@ -190,16 +190,20 @@ class TaskHub:
         self._running().resume()
 
     async def pause(self) -> None:
-        """Take nothing more; what is in memory and what runs stays, and what is due waits for `resume`."""
+        """Take nothing more from the store until `resume`. Turns that are due and activities that run go on."""
         await self._running().pause()
 
     async def until_idle(self, quiet: float, deadline: float) -> bool:
         """True once nothing was due or running for `quiet` seconds, False after `deadline` seconds."""
         return await self._running().until_idle(quiet, deadline)
 
-    async def perform(self, item: WorkItem) -> None:
-        """Run an activity call that was handed in from outside; returns when its outcome is stored."""
-        await self._running().perform(item)
+    async def perform(self, item: WorkItem) -> bool:
+        """Run an activity call that was handed in from outside, also while paused.
+
+        True once its outcome is stored; False if none will come from here: its instance has ended, or it was given
+        back to the store, as the hub stops or cannot run it now.
+        """
+        return await self._running().perform(item)
 
     def _running(self) -> Worker:
         if self._worker is None or self._end is not None:

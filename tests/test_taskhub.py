@@ -113,6 +113,27 @@ async def test_starting_twice_is_refused_and_changes_nothing(store: Store, app: 
         assert await output_of(hub, await hub.client.start_new("chain", client_input=1)) == 2
 
 
+async def test_opening_and_starting_at_once_happens_once(store: Store, app: App) -> None:
+    hub = TaskHub(store, app.registry)
+    outcomes = await asyncio.gather(hub.open(), hub.start(), hub.open(), hub.start(), return_exceptions=True)
+    assert [type(each) for each in outcomes] == [type(None), type(None), type(None), RuntimeError]
+    assert await output_of(hub, await hub.client.start_new("chain", client_input=1)) == 2
+    await hub.stop()
+
+
+async def test_a_stop_while_the_hub_starts_leaves_nothing_running(store: Store, app: App) -> None:
+    hub = TaskHub(store, app.registry)
+    before = asyncio.all_tasks()
+    start = asyncio.create_task(hub.start())
+    await asyncio.sleep(0)
+    await hub.stop()
+    await asyncio.wait([start])
+    assert start.exception() is None or isinstance(start.exception(), RuntimeError)
+    with pytest.raises(StoreError):
+        await hub.client.get_status("one")
+    assert asyncio.all_tasks() <= before
+
+
 async def test_a_hub_without_functions_cannot_start_but_takes_any_name(store: Store) -> None:
     hub = TaskHub(store)
     with pytest.raises(RuntimeError, match="give it a registry"):

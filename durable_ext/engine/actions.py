@@ -62,13 +62,11 @@ class CallActivity(Action):
     attempt: int = 1
 
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
-        """See `Action.record`."""
         return TaskScheduled(
             timestamp=now, event_id=self.action_id, name=self.name, input=self.input if with_input else None
         )
 
     def send(self, sender: ExecutionStarted, now: datetime) -> WorkItem:
-        """See `Action.send`."""
         return WorkItem(
             instance_id=sender.instance_id,
             execution_id=sender.execution_id,
@@ -93,7 +91,6 @@ class CallSubOrchestrator(Action):
     fire_and_forget: bool = False
 
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
-        """See `Action.record`."""
         return SubOrchestrationInstanceCreated(
             timestamp=now,
             event_id=self.action_id,
@@ -105,7 +102,7 @@ class CallSubOrchestrator(Action):
         )
 
     def send(self, sender: ExecutionStarted, now: datetime) -> Message:
-        """See `Action.send`. The child's execution id follows from the call, so that a repeated start is known."""
+        """The child's execution id follows from the call, so that a repeated start is known."""
         execution_id = child_execution_id(sender.execution_id, self.action_id)
         start = ExecutionStarted(
             timestamp=now,
@@ -140,11 +137,9 @@ class CreateTimer(Action):
     fire_at: datetime
 
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
-        """See `Action.record`."""
         return TimerCreated(timestamp=now, event_id=self.action_id, fire_at=self.fire_at)
 
     def send(self, sender: ExecutionStarted, now: datetime) -> Message:
-        """See `Action.send`."""
         fired = TimerFired(timestamp=self.fire_at, timer_id=self.action_id, fire_at=self.fire_at)
         return Message(
             instance_id=sender.instance_id,
@@ -165,7 +160,6 @@ class SendEvent(Action):
     input: str | None
 
     def record(self, now: datetime, *, with_input: bool) -> HistoryEvent:
-        """See `Action.record`."""
         return EventSent(
             timestamp=now,
             event_id=self.action_id,
@@ -175,7 +169,6 @@ class SendEvent(Action):
         )
 
     def send(self, sender: ExecutionStarted, now: datetime) -> Message:
-        """See `Action.send`."""
         raised = EventRaised(timestamp=now, name=self.name, input=self.input)
         return Message(instance_id=self.instance_id, event=raised)
 

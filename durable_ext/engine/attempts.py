@@ -13,6 +13,29 @@ from durable_ext.errors import ActivityTimeout, DurableError, FailureDetails, Ta
 from durable_ext.retry import RetryPolicy
 
 
+def attempt(
+    execution: Execution,
+    make: Callable[[int, int], Action],
+    result_type: Any,
+    retry: RetryPolicy | None,
+    timeout: timedelta | float | None,
+) -> Any:
+    """Begin the first attempt of a call and return the task of them all."""
+    limit = None if timeout is None else duration(timeout)
+    if limit is not None and limit <= timedelta(0):
+        raise ValueError(f"timeout is {timeout!r}; it must be positive")
+    if execution.refuses():
+        return execution.factory.task()
+    attempts = Attempts(execution, make, result_type, retry, limit)
+    attempts.start()
+    return attempts.task
+
+
+def duration(value: timedelta | float) -> timedelta:
+    """A time given as timedelta or in seconds."""
+    return value if isinstance(value, timedelta) else timedelta(seconds=value)
+
+
 class Attempts:
     """Attempts and the pauses between them are ordinary actions, each with a number of its own."""
 

@@ -20,21 +20,19 @@ class Kept(NamedTuple):
 class Backlog:
     """Events of one instance, by name, in order of arrival. They outlive the generations of a continue-as-new."""
 
-    __slots__ = ("_arrived", "_queues", "_ready")
+    __slots__ = ("_arrived", "_ready", "waiting")
 
     def __init__(self) -> None:
-        self._queues: dict[str, deque[Kept]] = {}
+        self.waiting: dict[str, deque[Kept]] = {}
+        """The events by casefolded name; no queue is empty."""
         self._arrived = 0
         self._ready: list[tuple[int, str]] = []  # a heap: the oldest of each name that may be demanded
-
-    def __bool__(self) -> bool:
-        return bool(self._queues)
 
     def keep(self, event: EventRaised) -> Kept:
         """Put an event behind the others of its name."""
         kept = Kept(self._arrived, event)
         self._arrived += 1
-        self._queues.setdefault(event.name.casefold(), deque()).append(kept)
+        self.waiting.setdefault(event.name.casefold(), deque()).append(kept)
         return kept
 
     def next_for(self, mailbox: Mailbox) -> Kept | None:
@@ -42,16 +40,16 @@ class Backlog:
 
         Costs no more than there are names with new demand.
         """
-        if not self._queues:
+        if not self.waiting:
             mailbox.wanted.clear()
             return None
         for name in mailbox.wanted:
-            if name in self._queues:
-                heapq.heappush(self._ready, (self._queues[name][0].number, name))
+            if name in self.waiting:
+                heapq.heappush(self._ready, (self.waiting[name][0].number, name))
         mailbox.wanted.clear()
         while self._ready:
             number, name = self._ready[0]
-            queue = self._queues.get(name)
+            queue = self.waiting.get(name)
             if queue and queue[0].number == number and mailbox.demand(name) > 0:
                 return queue[0]
             heapq.heappop(self._ready)
@@ -60,17 +58,17 @@ class Backlog:
     def take(self, kept: Kept) -> None:
         """Remove what `next_for` gave."""
         name = kept.event.name.casefold()
-        queue = self._queues[name]
+        queue = self.waiting[name]
         queue.popleft()
         heapq.heappop(self._ready)
         if queue:
             heapq.heappush(self._ready, (queue[0].number, name))
         else:
-            del self._queues[name]
+            del self.waiting[name]
 
     def drop(self) -> list[Kept]:
         """Remove and return everything, in order of arrival."""
-        dropped = sorted((kept for queue in self._queues.values() for kept in queue), key=lambda kept: kept.number)
-        self._queues.clear()
+        dropped = sorted((kept for queue in self.waiting.values() for kept in queue), key=lambda kept: kept.number)
+        self.waiting.clear()
         self._ready.clear()
         return dropped

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from durable_ext import ids
 from durable_ext.engine.actions import Action, CallActivity, CallSubOrchestrator, SendEvent
-from durable_ext.engine.attempts import Attempts
+from durable_ext.engine.attempts import attempt, duration
 from durable_ext.engine.execution import Continuation, Execution, child_id
 from durable_ext.engine.waits import RAISE, EventWait, Expiry
 from durable_ext.retry import RetryPolicy
@@ -96,12 +96,10 @@ class DurableOrchestrationContext:
         def make(action_id: int, attempt: int) -> Action:
             return CallActivity(action_id=action_id, name=callee.name, input=payload, attempt=attempt)
 
-        return self._call(
-            make,
-            expected_type if expected_type is not None else callee.result_type,
-            retry_policy,
-            _positive(timeout) if timeout is not None else None,
-        )
+        result_type = expected_type if expected_type is not None else callee.result_type
+        if retry_policy is None and timeout is None:
+            return self._execution.call(make, result_type)
+        return attempt(self._execution, make, result_type, retry_policy, timeout)
 
     def call_activity_with_retry(
         self, name: Any, retry_options: RetryPolicy, input_: Any = None, expected_type: Any = None
@@ -125,7 +123,11 @@ class DurableOrchestrationContext:
         is already live, raises `SubOrchestrationFailedError`. Raises `InvalidInstanceIdError` on a bad id.
         """
         make, result_type = self._sub_orchestration(name, input_, instance_id, version)
-        return self._call(make, expected_type if expected_type is not None else result_type, retry_policy)
+        if expected_type is not None:
+            result_type = expected_type
+        if retry_policy is None:
+            return self._execution.call(make, result_type)
+        return attempt(self._execution, make, result_type, retry_policy, None)
 
     def call_sub_orchestrator_with_retry(
         self,
@@ -138,22 +140,6 @@ class DurableOrchestrationContext:
     ) -> Any:
         """`call_sub_orchestrator` that tries again as `retry_options` say. Raises the last error."""
         return self.call_sub_orchestrator(name, input_, instance_id, version, expected_type, retry_policy=retry_options)
-
-    def _call(
-        self,
-        make: Callable[[int, int], Action],
-        result_type: Any,
-        retry: RetryPolicy | None,
-        timeout: timedelta | None = None,
-    ) -> Any:
-        execution = self._execution
-        if execution.refuses():
-            return execution.factory.task()
-        if retry is None and timeout is None:
-            return execution.call(make, result_type)
-        attempts = Attempts(execution, make, result_type, retry, timeout)
-        attempts.start()
-        return attempts.task
 
     def start_orchestration(
         self, name: Any, input_: Any = None, instance_id: str | None = None, version: str | None = None
@@ -231,7 +217,7 @@ class DurableOrchestrationContext:
             raise ValueError("external_event_name cannot be empty")
         execution, expiry = self._execution, None
         if timeout is not None:
-            delay = _duration(timeout)
+            delay = duration(timeout)
             at = execution.now + max(delay, timedelta(0))
             expiry = Expiry(at, f"Event {name} not received in {delay}", default)
         if execution.refuses():
@@ -355,14 +341,3 @@ class ReplaySafeLogger:
 
 def _deeper(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "stacklevel": kwargs.get("stacklevel", 1) + 1}
-
-
-def _duration(value: timedelta | float) -> timedelta:
-    return value if isinstance(value, timedelta) else timedelta(seconds=value)
-
-
-def _positive(timeout: timedelta | float) -> timedelta:
-    delay = _duration(timeout)
-    if delay <= timedelta(0):
-        raise ValueError(f"timeout is {timeout!r}; it must be positive")
-    return delay

@@ -28,19 +28,16 @@ class CoroutineTasks:
         self._loop, self._abandon = loop, abandon
 
     def task(self, task_id: int | None = None, cancelled: Callable[[int | None], None] | None = None) -> TaskFuture:
-        """See `engine.execution.TaskFactory`."""
         return TaskFuture(task_id, cancelled or self._abandon, loop=self._loop)
 
     def timer(self, task_id: int) -> TaskFuture:
-        """See `engine.execution.TaskFactory`."""
         return TaskFuture(task_id, self._abandon, loop=self._loop)
 
     def event(self, wait: Observed) -> EventFuture:
-        """See `engine.execution.TaskFactory`."""
         return EventFuture(wait, loop=self._loop)
 
     def all(self, tasks: Iterable[Any]) -> TaskFuture:
-        """See `TaskFactory`. Unlike `asyncio.gather` it is hashed by its order of creation."""
+        """Unlike `asyncio.gather` it is hashed by its order of creation."""
         members = [asyncio.ensure_future(each, loop=self._loop) for each in tasks]
         waiting = dict.fromkeys(members)
 
@@ -65,7 +62,6 @@ class CoroutineTasks:
         return joined
 
     def any(self, tasks: Iterable[Any]) -> TaskFuture:
-        """See `TaskFactory`."""
         members = dict.fromkeys(asyncio.ensure_future(each, loop=self._loop) for each in tasks)
 
         def leave(_: object = None) -> None:
@@ -98,7 +94,6 @@ class CoroutineDriver:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """See `engine.drivers.Driver`."""
         if self.done:
             return
         try:
@@ -125,7 +120,6 @@ class CoroutineDriver:
             )
 
     def position(self) -> str | None:
-        """See `engine.drivers.Driver`."""
         innermost: Any = self._coroutine
         while inspect.iscoroutine(innermost.cr_await):
             innermost = innermost.cr_await
@@ -133,7 +127,7 @@ class CoroutineDriver:
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
 
     def close(self) -> None:
-        """See `engine.drivers.Driver`. Cancels first, so that `finally` and `async with` run; breaks off the rest."""
+        """Cancels first, so that `finally` and `async with` run; breaks off the rest."""
         open_tasks = list(self.loop.tasks)
         for task in open_tasks:
             task.cancel()
@@ -164,7 +158,6 @@ class _LoopTimers:
         self._execution = execution
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
-        """See `engine.loop.DurableTimers`."""
         execution = self._execution
         fire_at = execution.now + timedelta(seconds=max(delay, 0.0))
         if execution.refuses():
@@ -172,7 +165,6 @@ class _LoopTimers:
         return execution.set_timer(fire_at, lambda value, error: fired())
 
     def cancel(self, timer_id: int) -> None:
-        """See `engine.loop.DurableTimers`."""
         self._execution.abandon(timer_id)
 
 

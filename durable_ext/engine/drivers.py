@@ -41,23 +41,18 @@ class GeneratorTasks:
         self._abandon = abandon
 
     def task(self, task_id: int | None = None, cancelled: Callable[[int | None], None] | None = None) -> TaskBase:
-        """See `TaskFactory`."""
         return TaskBase(task_id)
 
     def timer(self, task_id: int) -> TimerTask:
-        """See `TaskFactory`."""
         return TimerTask(task_id, self._abandon)
 
     def event(self, wait: Observed) -> EventTask:
-        """See `TaskFactory`."""
         return EventTask(wait)
 
     def all(self, tasks: Iterable[TaskBase]) -> WhenAllTask:
-        """See `TaskFactory`."""
         return WhenAllTask(list(tasks))
 
     def any(self, tasks: Iterable[TaskBase]) -> WhenAnyTask:
-        """See `TaskFactory`."""
         return WhenAnyTask(list(tasks))
 
 
@@ -70,14 +65,13 @@ class Finished:
         self.value, self.error = value, error
 
     def run(self) -> None:
-        """See `Driver`."""
+        pass
 
     def position(self) -> str | None:
-        """See `Driver`."""
         return None
 
     def close(self) -> None:
-        """See `Driver`."""
+        pass
 
 
 class GeneratorDriver:
@@ -91,7 +85,6 @@ class GeneratorDriver:
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """See `Driver`."""
         if self.done:
             return
         generator = self._generator
@@ -109,7 +102,8 @@ class GeneratorDriver:
                     yielded = self._insist_on_a_task(yielded)
                 waiting = yielded
             self._waiting = waiting
-            waiting.await_here()
+            if isinstance(waiting, EventTask):
+                waiting.await_here()
         except StopIteration as stop:
             self.done, self.value = True, stop.value
         except KeyboardInterrupt:
@@ -126,7 +120,6 @@ class GeneratorDriver:
         raise OrchestratorCodeError(_not_a_task(yielded))
 
     def position(self) -> str | None:
-        """See `Driver`."""
         innermost = self._generator
         while inspect.isgenerator(innermost.gi_yieldfrom):
             innermost = innermost.gi_yieldfrom
@@ -134,7 +127,6 @@ class GeneratorDriver:
         return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else None
 
     def close(self) -> None:
-        """See `Driver`."""
         end(self._generator)
 
 
@@ -161,14 +153,13 @@ class NotBegun:
     error: BaseException | None = None
 
     def run(self) -> None:
-        """See `Driver`."""
+        pass
 
     def position(self) -> str | None:
-        """See `Driver`."""
         return None
 
     def close(self) -> None:
-        """See `Driver`."""
+        pass
 
 
 def start(function: Callable[[Any], Any], context: Any, execution: Execution) -> Driver:

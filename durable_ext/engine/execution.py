@@ -94,6 +94,8 @@ class Execution:
 
     def call(self, make: Callable[[int, int], Action], result_type: Any) -> Any:
         """Make the action `make(action id, attempt)` and return its task."""
+        if self.refuses():
+            return self.factory.task()
         action = make(self.take_id(), 1)
         task = self.factory.task(action.action_id)
         self.begin(action, task.settle, result_type, call_site())
@@ -141,6 +143,14 @@ class Execution:
             del self.pending[number]
         else:
             call.action.is_withdrawn = True
+
+    def cancel_timers(self) -> None:
+        """Nobody waits for a timer any more. What was called goes on."""
+        self.cancelled += [
+            number
+            for number, call in self.open.items()
+            if isinstance(call.action, CreateTimer) and number not in self.pending
+        ]
 
     def take_id(self) -> int:
         """The next action id. Raises `DurableError` past the limit of host.json."""

@@ -13,8 +13,8 @@ from durable_ext.engine.coroutines import CoroutineDriver
 from durable_ext.engine.drivers import Driver, NotBegun, start
 from durable_ext.engine.execution import Execution
 from durable_ext.engine.loop import REFUSING, Sandbox
-from durable_ext.engine.records import RECORDS, Record, RecordCheck
-from durable_ext.engine.rewind import LenientMarker, RewoundEvent
+from durable_ext.engine.records import RECORDS, Record, unasked, uncalled, unrecorded
+from durable_ext.engine.rewind import LenientMarker, RewoundEvent, RewoundHistory
 from durable_ext.engine.suspension import Suspension
 from durable_ext.history import (
     EventRaised,
@@ -37,28 +37,34 @@ from durable_ext.history import (
     TaskScheduled,
     TimerCreated,
     TimerFired,
+    outcome_task_id,
 )
 
 
 class Feeder:
-    """Feeds one execution. Its code begins with `begin`; an instance may be suspended before that."""
+    """Feeds one execution. Its code begins with `begin`; an instance may be suspended before that.
 
-    def __init__(self, function: Callable[[Any], Any], execution: Execution, input_type: Any) -> None:
+    `history` is what the execution is replayed from. `has_begun` says that its function was called, `has_unrecorded`
+    that the turn replayed last left actions its history does not have.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Any], execution: Execution, input_type: Any, history: RewoundHistory
+    ) -> None:
         self._function, self.execution, self._input_type = function, execution, input_type
+        self.history = history
         self.driver: Driver = NotBegun()
         self.sandbox = Sandbox(REFUSING)
-        self.check = RecordCheck(execution, self.driver)
         self.suspension = Suspension()
+        self.has_begun = False
+        self.has_unrecorded = False
+        self._is_lenient = False
         self.end: ExecutionCompleted | None = None
         """The end of the execution, if it was fed."""
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the function has been called."""
-        return not isinstance(self.driver, NotBegun)
-
     def begin(self) -> None:
         """Call the orchestrator function, in a sandbox of its own."""
+        self.has_begun = True
         self.sandbox.run(self._call)
         if isinstance(self.driver, CoroutineDriver):
             self.sandbox = Sandbox(self.driver.loop)
@@ -66,12 +72,35 @@ class Feeder:
 
     def _call(self) -> None:
         context = DurableOrchestrationContext(self.execution, self._input_type)
-        self.driver = self.check.driver = start(self._function, context, self.execution)
+        self.driver = start(self._function, context, self.execution)
 
     def close(self) -> None:
         """End the code. Nothing is scheduled by that."""
         self.execution.close()
         self.sandbox.run(self.driver.close)
+
+    @property
+    def rewinds(self) -> int:
+        """`count_rewinds` of the execution's history."""
+        return self.execution.started.rewinds + self.history.rewinds
+
+    def awaits(self, event: HistoryEvent) -> bool:
+        """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
+        task_id = outcome_task_id(event)
+        return task_id is None or self.is_open(task_id, event)
+
+    def is_open(self, task_id: int, outcome: HistoryEvent) -> bool:
+        """Whether a task waits for this outcome."""
+        return (
+            task_id in self.execution.open
+            and task_id not in self.suspension.answered
+            and (not self.history.voided or self.history.counts(outcome, task_id))
+        )
+
+    def demands(self, event: EventRaised) -> bool:
+        """Whether somebody waits for an external event, and has none yet."""
+        name = event.name.casefold()
+        return self.execution.mailbox.demand(name) > self.suspension.holds(name)
 
     # --- replay ---------------------------------------------------------------------------------------
 
@@ -111,21 +140,31 @@ class Feeder:
         self.execution.now = event.timestamp
 
     def _turn_completed(self, event: OrchestratorCompleted) -> None:
-        self.check.turn_ended()
+        # No error yet: calls appended after everything recorded are taken with the next turn, ahead of its news.
+        self.has_unrecorded = bool(self.execution.pending)
 
     def _match(self, event: Record) -> None:
-        self.check.match(event)
+        """A recorded action: the code must have asked for just that."""
+        pending = self.execution.pending
+        action = pending.get(event.event_id)
+        if action is not None and action.recorded_as is type(event):
+            name = "" if type(event) is TimerCreated else event.name  # type: ignore[union-attr]  # only timers lack it
+            if name == action.name or name.casefold() == action.name.casefold():
+                del pending[event.event_id]
+                return
+        if not self._is_lenient:
+            raise unasked(event, self.execution, self.driver)
 
     def _ended(self, event: ExecutionCompleted) -> None:
         self.end = event
 
     def _read_leniently(self, marker: LenientMarker) -> None:
-        self.check.is_lenient = True
+        self._is_lenient = True
         self.execution.next_id = max(self.execution.next_id, marker.next_id)
 
     def _rewound(self, event: ExecutionRewound) -> None:
-        self.check.is_lenient = False
-        self.check.has_unrecorded = False
+        self._is_lenient = False
+        self.has_unrecorded = False
 
     def _ignored(self, event: HistoryEvent) -> None:
         """Says nothing to the code."""
@@ -152,33 +191,44 @@ class Feeder:
     # --- what arrives from outside, and the code's answer to it ---------------------------------------
 
     def _arrived(self, event: HistoryEvent) -> None:
-        if self.check.has_unrecorded:
-            self.check.require_records()
+        if self.has_unrecorded:
+            self._require_records()
         if self.suspension.is_on:
             self.suspension.hold(event)
         else:
             ARRIVALS[type(event)](self, event)
+
+    def _require_records(self) -> None:
+        """Something arrives: what the code asked for in the turn before must be recorded by now."""
+        self.has_unrecorded = False
+        if self.execution.pending and not self._is_lenient:
+            raise unrecorded(self.execution, self.driver)
+
+    def _require_call(self, task_id: int) -> None:
+        """An outcome nobody waits for: the call must at least have been made."""
+        if task_id >= self.execution.next_id and not self._is_lenient:
+            raise uncalled(task_id, self.execution, self.driver)
 
     def _returned(self, event: TaskCompleted | SubOrchestrationInstanceCompleted) -> None:
         if event.task_scheduled_id in self.execution.open:
             self.execution.complete(event.task_scheduled_id, event.result)
             self.driver.run()
         else:
-            self.check.require_call(event.task_scheduled_id)
+            self._require_call(event.task_scheduled_id)
 
     def _raised(self, event: TaskFailed | SubOrchestrationInstanceFailed) -> None:
         if event.task_scheduled_id in self.execution.open:
             self.execution.fail(event)
             self.driver.run()
         else:
-            self.check.require_call(event.task_scheduled_id)
+            self._require_call(event.task_scheduled_id)
 
     def _fired(self, event: TimerFired) -> None:
         if event.timer_id in self.execution.open:
             self.execution.fire(event.timer_id)
             self.driver.run()
         else:
-            self.check.require_call(event.timer_id)
+            self._require_call(event.timer_id)
 
     def _event_raised(self, event: EventRaised) -> None:
         if self.driver.done:

@@ -19,7 +19,6 @@ The order of a turn:
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -28,22 +27,19 @@ import msgspec
 
 from durable_ext import ids
 from durable_ext.codec import Codec
-from durable_ext.engine.actions import CallSubOrchestrator
-from durable_ext.engine.backlog import Backlog
+from durable_ext.engine import ends
+from durable_ext.engine.builder import TurnBuilder
 from durable_ext.engine.execution import Continuation, Execution
 from durable_ext.engine.feeding import Feeder
+from durable_ext.engine.intake import Intake
 from durable_ext.engine.rewind import RewoundHistory, failed_tasks
-from durable_ext.engine.turn import MAX_EVENTS_PER_TURN, EngineOptions, Turn, TurnBuilder
-from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
+from durable_ext.engine.turn import EngineOptions, Turn
+from durable_ext.errors import NonDeterminismError
 from durable_ext.history import (
     EventRaised,
     ExecutionCompleted,
-    ExecutionResumed,
     ExecutionRewound,
     ExecutionStarted,
-    ExecutionSuspended,
-    ExecutionTerminated,
-    GenericEvent,
     HistoryEvent,
     OrchestrationRuntimeStatus,
     OrchestratorCompleted,
@@ -51,8 +47,7 @@ from durable_ext.history import (
     ParentInstance,
     outcome_task_id,
 )
-from durable_ext.messages import Message, answer_to_parent
-from durable_ext.tracebacks import user_traceback
+from durable_ext.messages import answer_to_parent
 
 _S = OrchestrationRuntimeStatus
 
@@ -74,9 +69,8 @@ class OrchestrationSession:
     ) -> None:
         self._function, self._codec, self._options, self._input_type = function, codec, options, input_type
         self._now = datetime.min.replace(tzinfo=UTC)
-        self._backlog = Backlog()
+        self._intake = Intake()
         self._feeder: Feeder | None = None
-        self._history = RewoundHistory([])  # the events are kept for a rewind, if what was replayed ends in a failure
         self._end: ExecutionCompleted | None = None
         self._broken: NonDeterminismError | None = None
 
@@ -123,16 +117,9 @@ class OrchestrationSession:
 
     def awaits(self, event: HistoryEvent) -> bool:
         """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
-        task_id = outcome_task_id(event)
-        if task_id is None:
-            return True
-        feeder = self._feeder
-        return (
-            feeder is not None
-            and task_id in feeder.execution.open
-            and task_id not in feeder.suspension.answered
-            and self._history.counts(event, task_id)
-        )
+        if self._feeder is None:
+            return outcome_task_id(event) is None
+        return self._feeder.awaits(event)
 
     # --- replay ---------------------------------------------------------------------------------------
 
@@ -141,31 +128,32 @@ class OrchestrationSession:
 
         User errors and non-determinism do not raise here; they surface in the Turn of the next `advance`.
         """
-        self._replay(RewoundHistory.of(history))
+        feeder = self._replay(RewoundHistory.of(history))
         if self.runtime_status is not _S.Failed:
-            self._history.events = []
+            feeder.history.events = []  # kept for a rewind only
 
-    def _replay(self, history: RewoundHistory) -> None:
-        self._history, self._end, self._broken = history, None, None
+    def _replay(self, history: RewoundHistory) -> Feeder:
         events = history.events
         at, started = next((at, event) for at, event in enumerate(events) if isinstance(event, ExecutionStarted))
         for event in events[:at]:
             if isinstance(event, OrchestratorStarted):
                 self._now = event.timestamp
-        feeder = self._feeder = self._new_feeder(started)
+        feeder = self._feeder = self._new_feeder(started, history)
         feeder.execution.replaying = True
+        self._broken = None
         try:
             feeder.replay(events[at + 1 :])
+            self._end = feeder.end
         except NonDeterminismError as error:
             self._broken = error
-        self._now = feeder.execution.now
-        self._end = feeder.end
-        if self._broken is not None:
             self._end = next((event for event in events if isinstance(event, ExecutionCompleted)), None)
+        self._now = feeder.execution.now
+        feeder.execution.cancelled = []  # long ago
+        return feeder
 
-    def _new_feeder(self, started: ExecutionStarted) -> Feeder:
+    def _new_feeder(self, started: ExecutionStarted, history: RewoundHistory) -> Feeder:
         execution = Execution(started, self._now, self._codec, self._options)
-        return Feeder(self._function, execution, self._input_type)
+        return Feeder(self._function, execution, self._input_type, history)
 
     # --- a turn ---------------------------------------------------------------------------------------
 
@@ -176,192 +164,85 @@ class OrchestrationSession:
         but external events comes after the end, are left out of the Turn. A finished session takes an
         ExecutionRewound, if it failed.
         """
-        turn = TurnBuilder(max(now, self._now), self.runtime_status)
-        if self._feeder is not None:
-            turn.custom_status_before = self._feeder.execution.custom_status
-            self._feeder.execution.cancelled.clear()
-        self._now = turn.now
-        events = deque(inbox)
-        if self._broken is not None and self._end is None:
-            self._finish(turn, _S.Failed, str(self._broken), describe(self._broken))
+        self._now = max(now, self._now)
+        turn = TurnBuilder(self._now, inbox)
+        feeder, status_before = self._feeder, self.runtime_status
+        custom_status_before = feeder.execution.custom_status if feeder is not None else msgspec.UNSET
+        if feeder is None:
+            self._begin_line(turn)
         elif self._end is not None:
-            self._rewind(turn, events)
+            self._rewind(feeder, turn)
+        elif self._broken is not None:
+            self._finish(feeder, turn, ends.broken(feeder.execution, self._broken, turn.now))
         else:
-            self._live(turn, events)
-        for event in events:
-            if isinstance(event, EventRaised):
-                turn.keep(self._backlog.keep(event))
-        return self._sum_up(turn)
+            self._live(feeder, turn)
+        self._intake.keep_rest(turn)
+        return self._sum_up(turn, status_before, custom_status_before)
 
-    def _live(self, turn: TurnBuilder, events: deque[HistoryEvent]) -> None:
-        stop = next((event for event in events if isinstance(event, ExecutionTerminated)), None)
-        if self._feeder is None:
-            self._begin_line(turn, events, stop)
-        while self._end is None:
-            feeder = self._current
-            execution = feeder.execution
-            execution.replaying, execution.now = False, turn.now
-            if not feeder.has_begun:
-                self._take_before_begin(turn, events)
-            feeder.sandbox.run(self._take_events, turn, events)
-            continuation = self._finish_code(turn, stop)
-            if continuation is None:
-                return
-            if turn.idle_generations >= _MAX_IDLE_GENERATIONS:
-                self._fail(turn, _endless(turn.idle_generations + 1))
-                return
-            self._next_generation(turn, continuation)
-
-    @property
-    def _current(self) -> Feeder:
-        assert self._feeder is not None, "an execution begins with its start"
-        return self._feeder
-
-    def _begin_line(self, turn: TurnBuilder, events: deque[HistoryEvent], stop: ExecutionTerminated | None) -> None:
+    def _begin_line(self, turn: TurnBuilder) -> None:
         """Record the start. What came with it to control the instance goes ahead of its code."""
-        started = events.popleft()
+        started = turn.inbox.popleft()
         assert isinstance(started, ExecutionStarted), "an execution begins with its start"
         feeder = self._begin_execution(turn, started)
-        if stop is not None:
-            turn.record(stop)
-            self._terminate(turn, stop)
-            return
-        controls = [event for event in events if isinstance(event, ExecutionSuspended | ExecutionResumed)]
-        for control in controls:
-            events.remove(control)
-            if self._is_news(turn, control):
-                turn.record(control)
-                feeder.feed(control)
-        if not feeder.suspension.is_on:
-            feeder.begin()
+        if (stop := turn.find_stop()) is not None:
+            turn.record_stop(stop)
+        else:
+            self._intake.take_controls(feeder, turn)
+            if not feeder.suspension.is_on:
+                feeder.begin()
+        self._live(feeder, turn)
 
     def _begin_execution(self, turn: TurnBuilder, started: ExecutionStarted) -> Feeder:
         started = msgspec.structs.replace(started, python=self._options.python)
         turn.begin(started)
-        self._feeder = self._new_feeder(started)
-        return self._feeder
+        feeder = self._feeder = self._new_feeder(started, RewoundHistory([]))
+        return feeder
 
-    def _take_before_begin(self, turn: TurnBuilder, events: deque[HistoryEvent]) -> None:
-        """Take events up to the resume that lets the code of a suspended instance begin."""
-        feeder = self._current
-        while events and self._end is None and not feeder.has_begun:
-            event = events.popleft()
-            if isinstance(event, ExecutionResumed):
-                turn.record(event)
-                feeder.resume()
-            else:
-                self._take(turn, event)
-
-    def _take_events(self, turn: TurnBuilder, events: deque[HistoryEvent]) -> None:
-        """Feed events until there are none, or the code is done."""
-        feeder = self._current
-        mailbox, suspension, driver = feeder.execution.mailbox, feeder.suspension, feeder.driver
-        if feeder.check.has_unrecorded:
-            feeder.check.has_unrecorded = False
-            self._send_pending(turn)
-        while not driver.done and self._end is None:
-            if turn.events_fed >= turn.events_limit and self._is_cut(turn, events):
+    def _live(self, feeder: Feeder, turn: TurnBuilder) -> None:
+        """Run this generation, and those that follow in the same turn, until one waits or the instance ends."""
+        execution = feeder.execution
+        execution.replaying, execution.now = False, turn.now
+        while True:
+            if not feeder.has_begun:
+                self._intake.take_before_begin(feeder, turn)
+            feeder.sandbox.run(self._intake.take, feeder, turn)
+            turn.take_calls(feeder.execution)
+            continuation = self._finish_code(feeder, turn)
+            if continuation is None:
                 return
-            kept = self._backlog.next_for(mailbox) if self._backlog and not suspension.is_on else None
-            if kept is not None:
-                self._backlog.take(kept)
-                turn.release(kept)
-                turn.record(kept.event)
-                feeder.feed(kept.event)
-            elif events:
-                self._take(turn, events.popleft())
-            else:
+            if turn.idle_generations >= _MAX_IDLE_GENERATIONS:
+                end = ends.endless(feeder.execution, turn.idle_generations + 1, turn.now)
+                self._finish(feeder, turn, end)
                 return
+            feeder = self._next_generation(feeder, turn, continuation)
 
-    def _take(self, turn: TurnBuilder, event: HistoryEvent) -> None:
-        """Feed an event of the inbox, or keep it, or leave it out."""
-        feeder = self._current
-        if isinstance(event, ExecutionTerminated):
-            turn.record(event)
-            self._terminate(turn, event)
-        elif isinstance(event, EventRaised):
-            name = event.name.casefold()
-            if feeder.execution.mailbox.demand(name) > feeder.suspension.holds(name):
-                turn.record(event)
-                feeder.feed(event)
-            else:
-                turn.keep(self._backlog.keep(event))
-        elif self._is_news(turn, event):
-            if isinstance(event, ExecutionSuspended):
-                self._show_that_code_has_begun(turn)
-            turn.record(event)
-            feeder.feed(event)
-
-    def _is_news(self, turn: TurnBuilder, event: HistoryEvent) -> bool:
-        is_suspended = self._current.suspension.is_on
-        if isinstance(event, ExecutionSuspended):
-            return not is_suspended
-        if isinstance(event, ExecutionResumed):
-            return is_suspended
-        if outcome_task_id(event) is not None:
-            return self.awaits(event) and not turn.replaces_history  # else it is for the generation before
-        return not isinstance(event, ExecutionStarted | ExecutionRewound)
-
-    def _show_that_code_has_begun(self, turn: TurnBuilder) -> None:
-        """Keep a suspension from following the start in the history, which would say that the code has not begun."""
-        if self._current.has_begun and isinstance(turn.records[-1], ExecutionStarted):
-            self._send_pending(turn)
-            if isinstance(turn.records[-1], ExecutionStarted):
-                turn.record_boundary()
-
-    def _is_cut(self, turn: TurnBuilder, events: deque[HistoryEvent]) -> bool:
-        """Whether the turn ends here. Only external events can wait for the next one, and only in their order."""
-        turn.events_limit += MAX_EVENTS_PER_TURN
-        feeder = self._current
-        if feeder.suspension.is_on or not all(isinstance(event, EventRaised | GenericEvent) for event in events):
-            return False
-        mailbox = feeder.execution.mailbox
-        for event in events:
-            if isinstance(event, EventRaised):
-                turn.keep(self._backlog.keep(event))
-                mailbox.wanted[event.name.casefold()] = None
-        events.clear()
-        if self._backlog.next_for(mailbox) is not None:
-            started = feeder.execution.started
-            wake_up = GenericEvent(timestamp=turn.now)
-            turn.send(Message(instance_id=started.instance_id, execution_id=started.execution_id, event=wake_up))
-        return True
-
-    def _finish_code(self, turn: TurnBuilder, stop: ExecutionTerminated | None) -> Continuation | None:
-        """Record what the code asked for, and its end if it came to one; return how it goes on as new, if so."""
-        driver, execution = self._current.driver, self._current.execution
-        self._send_pending(turn)
-        if self._end is not None or not driver.done:
+    def _finish_code(self, feeder: Feeder, turn: TurnBuilder) -> Continuation | None:
+        """Record the end, if it came to one; return how the instance goes on as new, if it does."""
+        driver, execution = feeder.driver, feeder.execution
+        if turn.stop is None and not driver.done:
             return None
-        if driver.error is not None:
-            self._fail(turn, driver.error)
-        elif execution.continuation is None:
-            self._complete(turn, driver.value)
-        elif stop is None:
-            return execution.continuation
-        else:  # terminate beats a concurrent continue-as-new
-            turn.record(stop)
-            self._terminate(turn, stop)
+        if turn.stop is None and driver.error is None and execution.continuation is not None:
+            stop = turn.find_stop()
+            if stop is None:
+                return execution.continuation
+            turn.record_stop(stop)  # it beats a concurrent continue-as-new
+        if turn.stop is not None:
+            turn.messages += ends.stops_of_children(execution, turn.stop)
+            end = ends.terminated(execution, turn.stop, turn.now)
+        elif driver.error is not None:
+            end = ends.failed(execution, driver.error, turn.now)
+        else:
+            end = ends.completed(execution, driver.value, turn.now)
+        self._finish(feeder, turn, end)
         return None
 
-    def _send_pending(self, turn: TurnBuilder) -> None:
-        execution = self._current.execution
-        for action in execution.pending.values():
-            turn.records.append(action.record(turn.now, with_input=self._options.store_inputs))
-            if not action.is_withdrawn:
-                turn.send(action.send(execution.started, turn.now))
-        execution.pending.clear()
-
-    def _next_generation(self, turn: TurnBuilder, continuation: Continuation) -> None:
+    def _next_generation(self, feeder: Feeder, turn: TurnBuilder, continuation: Continuation) -> Feeder:
         """Close this generation and begin the next, with the events that were fed to this one but not read."""
-        feeder = self._current
-        old = feeder.execution
-        carried: list[HistoryEvent] = []
+        old, carried = feeder.execution, []
         if continuation.save_events:
-            carried += old.mailbox.unread()
+            carried = old.mailbox.unread()
         else:
-            for kept in self._backlog.drop():
-                turn.release(kept)
+            self._intake.drop_backlog(turn)
         feeder.close()
         turn.begin_generation(old.custom_status)
         started = msgspec.structs.replace(
@@ -369,96 +250,65 @@ class OrchestrationSession:
             timestamp=turn.now,
             execution_id=ids.next_execution_id(old.started.execution_id),
             input=continuation.input,
-            rewinds=old.started.rewinds + self._history.rewinds,
+            rewinds=feeder.rewinds,
         )
-        self._history = RewoundHistory([])
         feeder = self._begin_execution(turn, started)
         turn.records += carried
         feeder.begin()
         feeder.sandbox.run(feeder.feed_all, carried)
+        return feeder
 
-    # --- ends -----------------------------------------------------------------------------------------
-
-    def _complete(self, turn: TurnBuilder, value: Any) -> None:
-        try:
-            result = self._codec.encode(value)
-        except CodecError as error:
-            self._fail(turn, error)
-        else:
-            self._finish(turn, _S.Completed, result)
-
-    def _fail(self, turn: TurnBuilder, error: BaseException) -> None:
-        name = self._current.execution.started.name
-        text = f"Orchestrator function '{name}' failed: {text_of(error) or type(error)}"
-        self._finish(turn, _S.Failed, text, describe(error, user_traceback(error)))
-
-    def _terminate(self, turn: TurnBuilder, event: ExecutionTerminated) -> None:
-        # What was asked for before still goes out.
-        self._send_pending(turn)
-        if event.recurse:
-            for call in self._current.execution.open.values():
-                if isinstance(call.action, CallSubOrchestrator):
-                    turn.send(Message(instance_id=call.action.instance_id, event=event))
-        self._finish(turn, _S.Terminated, event.reason)
-
-    def _finish(
-        self,
-        turn: TurnBuilder,
-        status: OrchestrationRuntimeStatus,
-        result: str | None,
-        failure: FailureDetails | None = None,
-    ) -> None:
-        execution = self._current.execution
-        self._end = ExecutionCompleted(
-            timestamp=turn.now,
-            event_id=execution.next_id,
-            orchestration_status=status,
-            result=result,
-            failure_details=failure,
-        )
-        turn.records.append(self._end)
-        rewinds = execution.started.rewinds + self._history.rewinds
-        if (answer := answer_to_parent(execution.started, self._end, rewinds)) is not None:
+    def _finish(self, feeder: Feeder, turn: TurnBuilder, end: ExecutionCompleted) -> None:
+        """Record the end, and tell the parent."""
+        self._end = end
+        turn.records.append(end)
+        if (answer := answer_to_parent(feeder.execution.started, end, feeder.rewinds)) is not None:
             turn.send(answer)
 
     # --- rewind ---------------------------------------------------------------------------------------
 
-    def _rewind(self, turn: TurnBuilder, events: deque[HistoryEvent]) -> None:
+    def _rewind(self, failed: Feeder, turn: TurnBuilder) -> None:
         """Begin again from before the failure, and ask again for whatever was open then."""
-        request = next((event for event in events if isinstance(event, ExecutionRewound)), None)
+        request = next((event for event in turn.inbox if isinstance(event, ExecutionRewound)), None)
         if request is None or self.runtime_status is not _S.Failed:
             return
-        while (event := events.popleft()) is not request:
-            if isinstance(event, EventRaised):
-                turn.keep(self._backlog.keep(event))
-        assert self._history.events, "a session is rewound after replaying the history that ends in the failure"
-        error = self._current.driver.error if self._broken is None else None
+        assert failed.history.events, "a session is rewound after replaying the history that ends in the failure"
+        error = failed.driver.error if self._broken is None else None
         marker = msgspec.structs.replace(request, task_ids=failed_tasks(error), parent=None, asked=0)
-        self._history.events += turn.records
+        ahead: list[HistoryEvent] = []  # what came before the request was for an instance that had ended
+        while (event := turn.inbox.popleft()) is not request:
+            if isinstance(event, EventRaised):
+                ahead.append(event)
+        turn.inbox.extendleft(reversed(ahead))
+        failed.history.events += turn.records
         turn.record(marker)
-        self.close()
-        self._replay(self._history.rewound(marker))
+        failed.close()
+        feeder = self._replay(failed.history.rewound(marker))
         if self._broken is not None:
-            self._finish(turn, _S.Failed, str(self._broken), describe(self._broken))
+            self._finish(feeder, turn, ends.broken(feeder.execution, self._broken, turn.now))
             return
-        history, feeder = self._history, self._current
         execution = feeder.execution
-        execution.cancelled.clear()  # long ago
         unanswered = execution.open.keys() - execution.pending.keys() - feeder.suspension.answered
-        self._live(turn, events)
-        if self._current is feeder and self._end is None:
+        self._live(feeder, turn)
+        if self._feeder is feeder and self._end is None:
             for task_id, call in execution.open.items():
                 if task_id in unanswered:
-                    turn.send(history.ask_again(call.action, execution.started, marker.reason, turn.now))
+                    turn.send(feeder.history.ask_again(call.action, execution.started, marker.reason, turn.now))
 
     # --- result ---------------------------------------------------------------------------------------
 
-    def _sum_up(self, turn: TurnBuilder) -> Turn:
-        status = self.runtime_status
-        turn.records.append(OrchestratorCompleted(timestamp=turn.now))
-        feeder = self._current
+    def _sum_up(
+        self,
+        turn: TurnBuilder,
+        status_before: OrchestrationRuntimeStatus,
+        custom_status_before: str | msgspec.UnsetType | None,
+    ) -> Turn:
+        feeder, status = self._feeder, self.runtime_status
+        assert feeder is not None
         execution = feeder.execution
-        has_new_status = execution.custom_status is not turn.custom_status_before
+        custom_status = execution.custom_status
+        cancelled, execution.cancelled = execution.cancelled, []
+        turn.records.append(OrchestratorCompleted(timestamp=turn.now))
         return Turn(
             execution_id=execution.started.execution_id,
             events=turn.records,
@@ -466,23 +316,18 @@ class OrchestrationSession:
             messages=turn.messages,
             work=turn.work,
             runtime_status=status,
-            custom_status=turn.custom_status if execution.custom_status is msgspec.UNSET else execution.custom_status,
+            custom_status=turn.custom_status if custom_status is msgspec.UNSET else custom_status,
             output=self._end.result if self._end is not None else feeder.suspension.reason,
             started=turn.started,
-            status_changed=turn.started is not None or has_new_status or status is not turn.status_before,
-            unread=tuple(turn.unread.values()),
+            status_changed=(
+                turn.started is not None or custom_status is not custom_status_before or status is not status_before
+            ),
+            unread=list(turn.unread.values()),
             read=turn.read,
-            cancelled=tuple(execution.cancelled),
+            cancelled=cancelled,
         )
 
     def close(self) -> None:
         """Unload: user code ends within a bound, `finally` blocks may run, and nothing is scheduled by them."""
         if self._feeder is not None:
             self._feeder.close()
-
-
-def _endless(generations: int) -> DurableError:
-    return DurableError(
-        f"continue_as_new was called {generations:,} times in a row without waiting for anything in between: "
-        f"an endless loop. Wait for a timer, an event or an activity before continuing."
-    )

@@ -10,7 +10,7 @@ from durable_ext.tracebacks import is_ours
 
 def call_site() -> tuple[CodeType, int]:
     """Where user code made the durable call that is being made: code object and instruction."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(3)  # this function, and at least two of ours
     while frame.f_back is not None and _is_machinery(frame):
         frame = frame.f_back
     return frame.f_code, frame.f_lasti

@@ -81,9 +81,6 @@ class TaskBase:
                 self.state, self.result = TaskState.FAILED, error
             self._tell()
 
-    def await_here(self) -> None:
-        """The code has come to rest at a `yield` of this task, and goes on when it is settled."""
-
     def join(self, parent: CompoundTask) -> None:
         """Tell `parent` when this task completes."""
         if self._parents is None:
@@ -131,46 +128,48 @@ class TimerTask(TaskBase):
 class EventTask(TaskBase):
     """A wait for an external event. Whoever reads it or joins it looks at it, which may settle it on the spot."""
 
-    __slots__ = ("_is_awaited", "_result", "_state", "_wait")
+    __slots__ = ("_result", "_state", "_wait")
 
     def __init__(self, wait: Observed) -> None:
-        self._wait, self._is_awaited = wait, False
-        super().__init__()
+        self._wait = wait
+        self.id, self._parents = None, None
+        self._state = TaskState.RUNNING
+        self._result: Any = None
 
     @property
-    def state(self) -> TaskState:
+    def state(self) -> TaskState:  # type: ignore[override]  # other tasks have a plain attribute, which is quicker
         """Where the task is."""
-        self._wait.look()
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
         return self._state
-
-    @state.setter
-    def state(self, value: TaskState) -> None:
-        self._state = value
 
     @property
     def result(self) -> Any:
         """The event's data, or the exception object."""
-        self._wait.look()
+        if self._state is TaskState.RUNNING:
+            self._wait.look()
         return self._result
 
-    @result.setter
-    def result(self, value: Any) -> None:
-        self._result = value
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
+        """As other tasks are settled, but without looking."""
+        if self._state is TaskState.RUNNING:
+            if error is None:
+                self._state, self._result = TaskState.SUCCEEDED, value
+            else:
+                self._state, self._result = TaskState.FAILED, error
+            self._tell()
 
     def await_here(self) -> None:
-        """See `TaskBase.await_here`."""
-        self._is_awaited = True
+        """The code is at rest at a `yield` of this task. Said each time it comes to rest."""
         self._wait.watch()
 
     def join(self, parent: CompoundTask) -> None:
-        """See `TaskBase.join`."""
         super().join(parent)
         self._wait.watch()
 
     def leave(self, parent: CompoundTask) -> None:
-        """See `TaskBase.leave`."""
         super().leave(parent)
-        if not self._parents and not self._is_awaited:
+        if not self._parents:
             self._wait.unwatch()
 
 
@@ -225,7 +224,6 @@ class WhenAllTask(CompoundTask):
             self.settle([])
 
     def child_completed(self, child: TaskBase) -> None:
-        """See `CompoundTask`."""
         if child.state is TaskState.FAILED:
             self.settle(None, child.result)
             return
@@ -247,5 +245,4 @@ class WhenAnyTask(CompoundTask):
             self.settle(None)
 
     def child_completed(self, child: TaskBase) -> None:
-        """See `CompoundTask`."""
         self.settle(child)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from durable_ext.engine.backlog import Kept
 from durable_ext.history import (
     EventRaised,
     ExecutionStarted,
     HistoryEvent,
     OrchestrationRuntimeStatus,
-    OrchestratorCompleted,
-    OrchestratorStarted,
 )
 from durable_ext.messages import Message, WorkItem
 
@@ -79,66 +75,3 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     store_inputs: bool = False
     max_actions: int = 100_000
     python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-MAX_EVENTS_PER_TURN = 1_000
-"""So many external events are fed in one turn, if nothing else has come: other instances want their turn, too."""
-
-
-class TurnBuilder:
-    """A Turn in the making."""
-
-    def __init__(self, now: datetime, status_before: OrchestrationRuntimeStatus) -> None:
-        self.now, self.status_before = now, status_before
-        self.records: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
-        self.messages: list[Message] = []
-        self.work: list[WorkItem] = []
-        self.started: ExecutionStarted | None = None
-        self.custom_status: str | msgspec.UnsetType | None = msgspec.UNSET
-        self.replaces_history = False
-        self.unread: dict[int, EventRaised] = {}  # by their numbers in the backlog
-        self.read: list[EventRaised] = []
-        self.custom_status_before: str | msgspec.UnsetType | None = msgspec.UNSET
-        self.events_fed = 0
-        self.events_limit = MAX_EVENTS_PER_TURN
-        self.idle_generations = 0  # in a row that took nothing from outside
-
-    def begin(self, started: ExecutionStarted) -> None:
-        """Record the start of an execution."""
-        self.started = started
-        self.records.append(started)
-
-    def begin_generation(self, custom_status: str | msgspec.UnsetType | None) -> None:
-        """Drop the records of the generation that ends; what it sent is sent, and its custom status stays."""
-        self.records = [OrchestratorStarted(timestamp=self.now)]
-        self.replaces_history = True
-        self.idle_generations += 1
-        if custom_status is not msgspec.UNSET:
-            self.custom_status = custom_status
-
-    def record(self, event: HistoryEvent) -> None:
-        """Record something from outside."""
-        self.records.append(event)
-        self.idle_generations = 0
-        if isinstance(event, EventRaised):
-            self.events_fed += 1
-
-    def record_boundary(self) -> None:
-        """Say that the code has come to rest here, as between two turns."""
-        self.records += [OrchestratorCompleted(timestamp=self.now), OrchestratorStarted(timestamp=self.now)]
-
-    def send(self, what: Message | WorkItem) -> None:
-        """Put it where it belongs."""
-        if isinstance(what, WorkItem):
-            self.work.append(what)
-        else:
-            self.messages.append(what)
-
-    def keep(self, kept: Kept) -> None:
-        """An event of this inbox went into the backlog."""
-        self.unread[kept.number] = kept.event
-
-    def release(self, kept: Kept) -> None:
-        """An event has left the backlog."""
-        if self.unread.pop(kept.number, None) is None:
-            self.read.append(kept.event)

@@ -110,7 +110,9 @@ class LocalHost:
 
         invoker = Invoker()
         self._stack.callback(invoker.close)
-        server = HttpServer(routes, self.hub.api, invoker, prefix=self.settings.route_prefix, welcome=self._welcome())
+        server = HttpServer(
+            routes, self.hub.api, invoker, prefix=self.settings.route_prefix, welcome=self._welcome(), grace=self._grace
+        )
         self._stack.push_async_callback(server.stop)
         await server.start(listener)
         running = Timers(timers, invoker, memory=TimerMemory(timers_file(self.storage)), clock=self._clock)

@@ -32,8 +32,8 @@ WEBHOOK_PATH = "runtime/webhooks/durabletask"
 MAX_BODY = 100 * 1024 * 1024
 """The longest request body, as in the Functions host."""
 
-_STOP_AFTER = 2.0
-"""Seconds that open requests get to finish when the server stops."""
+_LAST_REQUESTS = 2.0
+"""Seconds that open requests get to finish when the server stops, at most."""
 
 Routes = RouteTable[HttpFunction]
 
@@ -69,13 +69,15 @@ def listen(bind: str, port: int) -> socket.socket:
 class HttpServer:
     """Serves from `start` to `stop`. `prefix` is host.json's routePrefix and may be empty."""
 
-    def __init__(self, routes: Routes, api: ManagementApi, invoker: Invoker, *, prefix: str, welcome: str) -> None:
+    def __init__(
+        self, routes: Routes, api: ManagementApi, invoker: Invoker, *, prefix: str, welcome: str, grace: float
+    ) -> None:
         self._routes, self._api, self._invoker = routes, api, invoker
         self._prefix, self._welcome = prefix.strip("/"), welcome
         self._management_prefixes = (WEBHOOK_PATH, f"{self._prefix}/durabletask".strip("/"))
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_AFTER)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=min(_LAST_REQUESTS, grace))
 
     async def start(self, listener: socket.socket) -> None:
         """Answer what comes in on the socket."""

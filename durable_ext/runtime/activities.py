@@ -63,7 +63,8 @@ class Activities:
         self._finished: deque[tuple[Running, Outcome]] = deque()
         self._bell_rung = False
         self._is_starting = False
-        self._is_open = True
+        self._is_open = True  # calls may be claimed
+        self._is_held = False  # no call is begun, whoever asks for it
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._told_at = clock.monotonic()
 
@@ -73,6 +74,11 @@ class Activities:
     def free(self) -> int:
         """Slots that a call could take now."""
         return max(0, self._limit - self._taken - len(self._waiting)) if self._is_open else 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no call runs or is about to; some may wait until `open`."""
+        return not self._taken
 
     @property
     def is_idle(self) -> bool:
@@ -98,15 +104,20 @@ class Activities:
             await watcher
 
     def shut(self) -> list[WorkItem]:
-        """Start nothing more until `open`; return what still waited for a slot."""
+        """Have no slot free until `go_on`; return what still waited for one. What is started all the same runs."""
         self._is_open = False
         unstarted = list(self._waiting)
         self._waiting.clear()
         return unstarted
 
-    def open(self) -> None:
-        """Start calls again."""
-        self._is_open = True
+    def hold(self) -> list[WorkItem]:
+        """Begin no call until `go_on`; return what still waited for a slot."""
+        self._is_held = True
+        return self.shut()
+
+    def go_on(self, *, claim: bool) -> None:
+        """Begin calls again, and with `claim` have slots free again."""
+        self._is_held, self._is_open = False, claim
         self._next()
 
     def _next(self) -> None:
@@ -114,7 +125,7 @@ class Activities:
             return  # a call ended while it was started: the loop below goes on by itself
         self._is_starting = True
         try:
-            while self._waiting and self._taken < self._limit and self._is_open:
+            while self._waiting and self._taken < self._limit and not self._is_held:
                 self._taken += 1
                 self.run(self._waiting.popleft())
         finally:
@@ -140,11 +151,12 @@ class Activities:
 
     def run(self, item: WorkItem) -> None:
         """Run a call in a slot taken for it."""
+        known = self._calls.find(item.name)
         if self._divert(item):
             self._free_slot()
-        elif not self._calls.knows(item.name):
+        elif known is None:
             self._settled(item, self._calls.unknown(item))
-        elif self._calls.is_async(item.name):
+        elif known.is_async:
             self._run_on_loop(item)
         else:
             self._run_in_thread(item)
@@ -285,7 +297,7 @@ class Activities:
 
         Async activities are cancelled then. Threads cannot be: theirs run on, and what they return is not used.
         """
-        unstarted = self.shut()
+        unstarted = self.hold()
         over = asyncio.ensure_future(self.until(lambda: not self._running))
         if await wait(self._clock, [over], grace):
             over.cancel()

@@ -34,7 +34,9 @@ def _never() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class KnownActivity:
+    """An activity of the app. An async one runs on the event loop, the others in threads."""
+
     activity: Activity
     is_async: bool
 
@@ -45,21 +47,30 @@ class Calls:
     def __init__(self, program: Program, clock: Clock, register: Register) -> None:
         self._activities, self._codec, self._clock = program.registry.activities, program.codec, clock
         self._register = register
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, KnownActivity] = {}
 
     def knows(self, name: str) -> bool:
         """Whether the app has an activity of this name."""
-        return name in self._known or self._find(name) is not None
+        return self.find(name) is not None
 
     def is_async(self, name: str) -> bool:
-        """Whether it runs on the event loop. Raises `FunctionNotFoundError`."""
-        return self._get(name).is_async
+        """Whether the app has an async activity of this name."""
+        found = self.find(name)
+        return found is not None and found.is_async
+
+    def find(self, name: str) -> KnownActivity | None:
+        """The activity of this name, and how it is run."""
+        found = self._known.get(name)
+        if found is None and name in self._activities:
+            activity = self._activities.get(name)
+            found = self._known[name] = KnownActivity(activity, _is_async(activity.function))
+        return found
 
     def run_sync(self, item: WorkItem) -> Outcome:
         """Run a call of a plain function, here and now."""
         current_activity.set(item)
         try:
-            activity = self._get(item.name).activity
+            activity = self._activity(item.name)
             argument = self._codec.decode(item.input, activity.input_type)
             return self.completed(item, activity.function(**{activity.input_name: argument}))
         except BaseException as error:
@@ -71,7 +82,7 @@ class Calls:
         Raises CancelledError only if the call was given up.
         """
         try:
-            activity = self._get(item.name).activity
+            activity = self._activity(item.name)
             argument = self._codec.decode(item.input, activity.input_type)
             result = await self._watched(activity.function(**{activity.input_name: argument}), item, slot)
             return self.completed(item, result)
@@ -133,18 +144,11 @@ class Calls:
 
     # --- functions -----------------------------------------------------------------------------------
 
-    def _get(self, name: str) -> _Known:
-        found = self._known.get(name) or self._find(name)
+    def _activity(self, name: str) -> Activity:
+        found = self.find(name)
         if found is None:
             raise FunctionNotFoundError(name, "activity", self._activities.names())
-        return found
-
-    def _find(self, name: str) -> _Known | None:
-        if name not in self._activities:
-            return None
-        activity = self._activities.get(name)
-        found = self._known[name] = _Known(activity, _is_async(activity.function))
-        return found
+        return found.activity
 
     @types.coroutine
     def _watched(self, awaitable: Awaitable[Any], item: WorkItem, slot: int) -> Generator[Any, Any, Any]:

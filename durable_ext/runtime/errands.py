@@ -27,8 +27,9 @@ def spawn(coroutine: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]], 
 
 async def wait_or_cancel(clock: Clock, tasks: Iterable[asyncio.Task[None]], patience: float, last_words: float) -> None:
     """Wait so long for tasks to end; cancel the rest, and give them `last_words` seconds to notice."""
-    unfinished = await wait(clock, tasks := set(tasks), patience)
-    late = tasks & unfinished
+    awaited = set(tasks)
+    unfinished = await wait(clock, awaited, patience)
+    late = {each for each in awaited if each in unfinished}
     for task in late:
         logger.warning("%s does not come to an end; what it holds is delivered again", task.get_name())
         task.cancel()
@@ -41,15 +42,15 @@ class Errands:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
         self._under_way: set[asyncio.Task[None]] = set()
-        self._expected: dict[WorkReceipt, asyncio.Future[None]] = {}
+        self._expected: dict[WorkReceipt, asyncio.Future[bool]] = {}
 
     @property
     def is_idle(self) -> bool:
         """Whether none is under way."""
         return not self._under_way
 
-    def expect(self, item: WorkItem) -> asyncio.Future[None]:
-        """Done once the outcome of this call is stored as a message."""
+    def expect(self, item: WorkItem) -> asyncio.Future[bool]:
+        """True once the outcome of this call is stored as a message, False once there will be none from here."""
         return self._expected.setdefault(item.receipt, asyncio.get_running_loop().create_future())
 
     def is_expected(self, item: WorkItem) -> bool:
@@ -58,19 +59,24 @@ class Errands:
 
     def complete(self, item: WorkItem, outcome: Outcome) -> None:
         """Store an outcome, for whoever runs the instance."""
-        self._insist(
+        self._until_done(
             f"store the outcome of activity '{item.name}' of {item.instance_id}", partial(self._complete, item, outcome)
         )
 
     async def _complete(self, item: WorkItem, outcome: Outcome) -> None:
         await self._store.complete_work(item, outcome)
+        self._tell(item, is_stored=True)
+
+    def _tell(self, item: WorkItem, *, is_stored: bool) -> None:
         expecting = self._expected.pop(item.receipt, None)
         if expecting is not None and not expecting.done():
-            expecting.set_result(None)
+            expecting.set_result(is_stored)
 
     def give_work_back(self, items: Sequence[WorkItem], pause: float = 0.0) -> None:
         """Leave calls to whoever has a slot for them."""
-        self._insist("give activity calls back", partial(self._store.give_back_work, list(items), pause))
+        for each in items:
+            self._tell(each, is_stored=False)
+        self._until_done("give activity calls back", partial(self._store.give_back_work, list(items), pause))
 
     def give_back(self, arrivals: Iterable[Arrival], pause: float) -> None:
         """Leave what arrived to a later turn, here or elsewhere."""
@@ -81,11 +87,11 @@ class Errands:
             else:
                 messages.append(each)
         if messages:
-            self._insist("give messages back", partial(self._store.give_back, messages, pause))
+            self._until_done("give messages back", partial(self._store.give_back, messages, pause))
 
     async def finish(self, patience: float) -> None:
         """Wait for all of them, up to `patience` seconds."""
         await wait_or_cancel(self._clock, self._under_way, patience, patience)
 
-    def _insist(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+    def _until_done(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
         spawn(backoff.retry_forever(what, call, self._clock), self._under_way, f"durable: {what}")

@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from durable_ext.clock import Clock
+from durable_ext.clock import Clock, wait
 from durable_ext.errors import DurableError
 from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem, WorkReceipt
@@ -42,8 +42,10 @@ from durable_ext.runtime.quarantined import (
     TurnBroken,
     TurnDecision,
     TurnRequest,
+    begin_call,
     decode_answer,
     encode,
+    is_async,
 )
 from durable_ext.runtime.register import Register, RunningTurn, Suspect
 from durable_ext.runtime.state import Arrival
@@ -62,6 +64,9 @@ MOST_DEATHS = 2
 
 MOST_ALONE = 3
 """Deaths of a host over a call or turn that ran alone in it."""
+
+ALONE_LIMIT = 10.0
+"""Seconds for which everything else waits for a call that runs alone. It may be that it waits for something itself."""
 
 MOST_TRIES_ALONE = 10
 """Times a call may be handed out where neither a child nor a register is to be had."""
@@ -245,8 +250,11 @@ class Quarantine:
     def cancel(self, instance_id: str, task_ids: Collection[int] | None) -> None:
         """Nobody waits for these calls of an instance any more (None: for any): cancel whoever runs them here."""
         for receipt, task in self._running.items():
-            if receipt.instance_id == instance_id and (task_ids is None or receipt.task_id in task_ids):
+            if _is_one_of(receipt, instance_id, task_ids):
                 task.cancel()
+        if self._suspects:  # they are not coming any more, so there is nothing to hold
+            for key in [each for each in self._suspects if _is_one_of(each, instance_id, task_ids)]:
+                self._clear(key)
 
     async def decide(self, turn: TurnInput) -> Decision:
         """Decide a turn that is held. Raises `OrchestratorProcessLostError` if it kills its process.
@@ -307,15 +315,21 @@ class Quarantine:
         times = self._next_time_alone(item.receipt)
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
+        on_thread, task = not is_async(self._calls, item), self._running[item.receipt]
         async with self._one_alone, self._alone():
-            is_async = self._calls.knows(item.name) and self._calls.is_async(item.name)
-            slot = self._register.enter(item, not is_async, times)
+            slot = self._register.enter(item, on_thread, times)
+            call = begin_call(self._calls, item, slot, lambda: task.cancelling() > 0)
+            call.add_done_callback(lambda _: self._register.leave(slot))
             try:
-                if is_async:
-                    return await self._calls.run_async(item, slot)
-                return await asyncio.to_thread(self._calls.run_sync, item)
+                if await wait(self._clock, [call], ALONE_LIMIT):
+                    logger.warning("activity '%s' of %s takes long; the others go on", item.name, item.instance_id)
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
             finally:
-                self._register.leave(slot)
+                if not call.done():
+                    self._register.beside(slot, item, on_thread)
+        return await call
 
     async def _decide_alone(self, turn: TurnInput, name: str) -> Decision:
         instance_id = turn.snapshot.instance_id
@@ -333,6 +347,13 @@ class Quarantine:
         if times >= MOST_ALONE:
             raise _KilledError(["it ran alone, and nobody was left to say how"] * times)
         return times + 1
+
+
+def _is_one_of(key: Hashable, instance_id: str, task_ids: Collection[int] | None) -> bool:
+    """Whether it is the receipt of one of these calls."""
+    if not isinstance(key, WorkReceipt) or key.instance_id != instance_id:
+        return False
+    return task_ids is None or key.task_id in task_ids
 
 
 def _function(suspect: Suspect) -> tuple[Kind, str]:

@@ -10,6 +10,7 @@ never outlives its parent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import queue
@@ -18,6 +19,8 @@ import struct
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from contextvars import Context
 from typing import Any, NoReturn, TypeAlias
 
 import msgspec
@@ -25,8 +28,9 @@ import msgspec
 from durable_ext.clock import SystemClock
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
-from durable_ext.runtime.calls import Calls
+from durable_ext.runtime.calls import Calls, Outcome
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
+from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
@@ -89,10 +93,13 @@ class Pipes:
 
     def __init__(self) -> None:
         self._in, self._out = os.dup(0), os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
+        try:
+            os.dup2(2, 1)
+        except OSError:  # a host without a standard error
+            os.dup2(nothing, 1)
         os.close(nothing)
-        os.dup2(2, 1)
         self._requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="durable-quarantine", daemon=True).start()
 
@@ -103,8 +110,11 @@ class Pipes:
     def send(self, payload: bytes) -> None:
         """Send a frame."""
         left = memoryview(LENGTH.pack(len(payload)) + payload)
-        while left:
-            left = left[os.write(self._out, left) :]
+        try:
+            while left:
+                left = left[os.write(self._out, left) :]
+        except BrokenPipeError:
+            os._exit(0)  # the parent is gone, and the thread that waits for that was not yet told
 
     def _read(self) -> NoReturn:
         while (head := self._read_exactly(LENGTH.size)) is not None:
@@ -164,11 +174,39 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
-    if calls.knows(item.name) and calls.is_async(item.name):
-        event = await calls.run_async(item, UNRECORDED)
-    else:
-        event = await asyncio.to_thread(calls.run_sync, item)
+    event = await begin_call(calls, item)
     try:
         return encode(CallOutcome(event))
     except ValueError as error:  # a lone surrogate in the result: it could not be stored either
         return encode(CallOutcome(calls.failed(item, error)))
+
+
+def begin_call(
+    calls: Calls, item: WorkItem, slot: int = UNRECORDED, is_given_up: Callable[[], bool] = lambda: False
+) -> asyncio.Future[Outcome]:
+    """Begin a call on the event loop, or on a thread of its own, which may be left behind."""
+    loop = asyncio.get_running_loop()
+    if is_async(calls, item):
+        context = Context()
+        context.run(current_activity.set, item)
+        return loop.create_task(calls.run_async(item, slot, is_given_up), context=context)
+    ended: asyncio.Future[Outcome] = loop.create_future()
+
+    def run() -> None:
+        outcome = Context().run(calls.run_sync, item)
+        with contextlib.suppress(RuntimeError):  # the loop has ended before: nobody waits any more
+            loop.call_soon_threadsafe(_settle, ended, outcome)
+
+    threading.Thread(target=run, name="durable-activity-apart", daemon=True).start()
+    return ended
+
+
+def is_async(calls: Calls, item: WorkItem) -> bool:
+    """Whether the call runs on the event loop; what is not known fails on a thread."""
+    known = calls.find(item.name)
+    return known is not None and known.is_async
+
+
+def _settle(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not ended.done():
+        ended.set_result(outcome)

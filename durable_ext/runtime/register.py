@@ -122,6 +122,7 @@ class Register:
 
     def mark_turn(self, instance_id: str, name: str, alone: int = 0) -> None:
         """The event loop is about to run code of this turn."""
+        self.clear()
         self._write(0, RunningTurn(instance_id, name, alone))
 
     def mark_call(self, slot: int) -> None:
@@ -138,11 +139,13 @@ class Register:
         if not self._free and not self._grow():
             return UNRECORDED
         slot = self._free.pop()
-        self._write(
-            slot,
-            RunningCall(item.instance_id, item.execution_id, item.task_id, item.asked, item.name, in_thread, alone),
-        )
+        self._write(slot, _record_of(item, in_thread, alone))
         return slot
+
+    def beside(self, slot: int, item: WorkItem, in_thread: bool) -> None:
+        """The call of this slot, which ran alone, runs beside others from now on."""
+        if slot != UNRECORDED:
+            self._write(slot, _record_of(item, in_thread, 0))
 
     def leave(self, slot: int) -> None:
         """The call of this slot has ended."""
@@ -151,14 +154,14 @@ class Register:
             self._free.append(slot)
 
     def _write(self, slot: int, record: Suspect) -> None:
-        at = _HEAD_SIZE + slot * _SLOT
-        _LENGTH.pack_into(self._map, at, 0)
+        """Write a record into a slot that is free."""
         try:
             data = _encode(record)
         except ValueError:  # a lone surrogate in a name
             return
         size = len(data)
         if size <= _SLOT - _LENGTH.size:
+            at = _HEAD_SIZE + slot * _SLOT
             start = at + _LENGTH.size
             self._map[start : start + size] = data
             _LENGTH.pack_into(self._map, at, size)
@@ -289,6 +292,10 @@ class Register:
             claim.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("cannot remove %s: %s", claim, error)
+
+
+def _record_of(item: WorkItem, in_thread: bool, alone: int) -> RunningCall:
+    return RunningCall(item.instance_id, item.execution_id, item.task_id, item.asked, item.name, in_thread, alone)
 
 
 def _offset(slot: int) -> int:

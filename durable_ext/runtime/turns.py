@@ -15,7 +15,7 @@ import msgspec
 
 from durable_ext.clock import Clock
 from durable_ext.errors import DurableError, VersionConflictError
-from durable_ext.history import ExecutionStarted
+from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.activities import Activities
 from durable_ext.runtime.calls import BLOCKING, Calls
@@ -106,6 +106,8 @@ class Turns:
         now = self._clock.now()
         try:
             decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now))
+            if decision.turn is not None:
+                instance.memory.state = instance.memory.state.after(decision.turn)
         except OrchestratorProcessLostError as killed:
             instance.fault, instance.faults = killed, MAX_FAULTS
             decision = self._decide(instance, snapshot, news, now)
@@ -237,6 +239,7 @@ class Turns:
             kept=decision.kept,
             completed=decision.completed,
             cancelled=turn.cancelled if turn is not None else (),
+            cancels_all=_cancels_all(decision),
             dead_letters=decision.dead_letters,
         )
         try:
@@ -254,17 +257,17 @@ class Turns:
     def _apply(self, instance: CachedInstance, decision: Decision, inline: Sequence[WorkItem]) -> None:
         turn = decision.turn
         if turn is not None:
-            has_ended = turn.runtime_status.is_terminal
-            if has_ended or turn.cancelled or decision.begins:
-                why = "its instance has ended" if has_ended or decision.begins else "its timeout has passed"
-                task_ids = None if has_ended or decision.begins else turn.cancelled
+            cancels_all = _cancels_all(decision)
+            if cancels_all or turn.cancelled:
+                why = "its instance has ended" if cancels_all else "its timeout has passed"
+                task_ids = None if cancels_all else turn.cancelled
                 self._quarantine.cancel(instance.instance_id, task_ids)
                 if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
                     # The store has forgotten them, but for those that came here after the commit: somebody waits for
                     # those again, or for the first time.
                     self._errands.give_work_back(given_up)
             log_turn(instance.instance_id, instance.memory.state.name, turn)
-            if has_ended:
+            if turn.runtime_status.is_terminal:
                 instance.forget()
         self._release(instance, len(inline))
         for each in inline:
@@ -274,6 +277,18 @@ class Turns:
         spare, instance.slots = instance.slots - used, 0
         if spare:
             self._activities.release(spare)
+
+
+def _cancels_all(decision: Decision) -> bool:
+    """Whether nothing that the instance has called is to go on. What one that returned left behind is: nobody waits
+    for it, but somebody may want it done."""
+    turn = decision.turn
+    if turn is None:
+        return False
+    status = turn.runtime_status
+    if decision.begins and decision.replaces_history:
+        return True
+    return status.is_terminal and status is not OrchestrationRuntimeStatus.Completed
 
 
 def _is_delivery(arrival: Arrival) -> bool:

@@ -55,6 +55,9 @@ BUFFERED_INSTANCES = 2_000
 PARK_DELAY = 5.0
 """Seconds until what is not known here is offered again to all workers of the hub."""
 
+QUIET_BEFORE_ALONE = 10.0
+"""Seconds that what runs gets to end before a suspect runs with nothing beside it: it may wait for what is held."""
+
 LAST_WORDS = 5.0
 """Seconds beyond the grace that a stop gives the store to take what there is to store."""
 
@@ -136,7 +139,8 @@ class Worker:
         """Take messages and activity calls again. No effect while that is being done."""
         if self._services or not self._is_started or self._is_stopping:
             return
-        self._activities.open()
+        if not self._is_held:
+            self._activities.go_on(claim=True)
         serve = [("receive messages", self._receive)]
         if self._fetches_work:
             serve.append(("fetch activity calls", self._fetch))
@@ -170,11 +174,15 @@ class Worker:
         is_calling = self._calls_apart or not self._activities.is_idle
         return self._instances.is_quiet and not is_calling and self._errands.is_idle
 
-    async def perform(self, item: WorkItem) -> None:
-        """Run an activity call that was not fetched from the store; return once its outcome is stored there."""
+    async def perform(self, item: WorkItem) -> bool:
+        """Run an activity call that was not fetched from the store, also while paused.
+
+        True once its outcome is stored; False if none will come from here: its instance has ended, or it was given
+        back to the store, as the worker stops or cannot run it now.
+        """
         stored = self._errands.expect(item)
         self._activities.start([item])
-        await stored
+        return await stored
 
     async def stop(self, grace: float) -> None:
         """Stop taking work, give turns and activities `grace` seconds, and return the rest to the store.
@@ -196,8 +204,8 @@ class Worker:
             task.cancel()
         await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
         unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
-        await self._quarantine.close()
         await wait_or_cancel(self._clock, self._calls_apart, max(0.0, end - self._clock.monotonic()), LAST_WORDS)
+        await self._quarantine.close()
         if unfinished:
             self._errands.give_work_back(unfinished)
         for instance in self._instances:
@@ -270,10 +278,11 @@ class Worker:
         if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
-        self._deliver(LocalOutcome(item=item, event=outcome))
-        if self._traits.is_shared:
+        self._deliver(LocalOutcome.of(item, outcome))
+        keeps_slot = self._traits.is_shared and not self._is_held
+        if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
-        return self._traits.is_shared
+        return keeps_slot
 
     # --- calls that are not run here -----------------------------------------------------------------
 
@@ -296,14 +305,24 @@ class Worker:
         return item.name not in self._program.registry.activities and waited < PARK_FOR
 
     async def _call_apart(self, item: WorkItem) -> None:
-        outcome, reason = await self._quarantine.call(item)
+        try:
+            outcome, reason = await self._quarantine.call(item)
+        except asyncio.CancelledError:
+            self._errands.give_work_back([item])
+            raise
+        except Exception:
+            logger.exception(
+                "activity '%s' of %s cannot be run apart, and is offered again", item.name, item.instance_id
+            )
+            self._errands.give_work_back([item], PARK_DELAY)
+            return
         self._stirs += 1
         if reason is None and not self._is_stopping and not self._errands.is_expected(item):
-            self._deliver(LocalOutcome(item=item, event=outcome))
+            self._deliver(LocalOutcome.of(item, outcome))
         elif reason is None:
             self._errands.complete(item, outcome)
         else:
-            self._deliver(LocalOutcome(item=item, event=outcome, dead_letter=_dead_letter(item, outcome, reason)))
+            self._deliver(LocalOutcome.of(item, outcome, _dead_letter(item, outcome, reason)))
 
     # --- turns ---------------------------------------------------------------------------------------
 
@@ -446,17 +465,20 @@ class Worker:
     async def _alone(self) -> AsyncIterator[None]:
         """Within this nothing else is started; entered once what runs has ended, or has been waited for long enough."""
         self._is_held = True
-        if unstarted := self._activities.shut():
+        if unstarted := self._activities.hold():
             self._errands.give_work_back(unstarted)
-        quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_idle))
+        for instance in self._instances:
+            if instance.place is not Place.IN_TURN:  # its turn waits, and so would whoever waits for its slots
+                self._activities.release(instance.slots)
+                instance.slots = 0
+        quiet = asyncio.ensure_future(self._activities.until(lambda: self._activities.is_quiet))
         try:
-            if await wait(self._clock, [quiet], PARK_FOR.total_seconds()):
+            if quiet in await wait(self._clock, [quiet, *self._runners], QUIET_BEFORE_ALONE):
                 quiet.cancel()
             yield
         finally:
             self._is_held = False
-            if self._services:
-                self._activities.open()
+            self._activities.go_on(claim=bool(self._services))
             for _ in range(len(self._due)):
                 self._start_runner()
 

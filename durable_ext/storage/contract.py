@@ -44,8 +44,8 @@ What an answer that never came means
     loses its version check, and then `begin` says what is committed.
 
 Who cleans up
-    The store removes what a commit consumed, the history a new generation replaces, what an ended instance still had
-    queued (work items, messages for later), and payloads kept elsewhere with the instance they belong to.
+    The store removes what a commit consumed or cancelled, the history a new generation replaces, and payloads kept
+    elsewhere with the instance they belong to.
 
 All methods are coroutines unless they say otherwise, and are called on the event loop that called `open`.
 """
@@ -164,7 +164,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     `consumed` messages go. `kept` ones stay with the instance.
     `completed` names the work items whose outcomes came to this turn without being stored first: they go.
     `cancelled` are the numbers of calls and timers of this execution that nobody waits for any more: their work items
-    and messages need not come, and may. With a terminal status that holds for all of them.
+    and messages need not come, and may. With `cancels_all` that holds for every call and every message for later that
+    the instance had before this commit.
     """
 
     instance_id: str
@@ -180,6 +181,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     kept: Collection[Receipt] = ()
     completed: Collection[WorkReceipt] = ()
     cancelled: Collection[int] = ()
+    cancels_all: bool = False
     dead_letters: Sequence[DeadLetter] = ()
 
 
@@ -339,13 +341,14 @@ class Store(ClientStore, Protocol):
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         """Start a turn: say what is committed, and which of the deliveries are news.
 
-        With `known` None the snapshot is always given, and with it every message kept; otherwise it may be left out:
-        optimism that `commit` checks. Of an instance that was never delivered before, it may be taken for granted
-        that its start is all there is.
+        With `known` None the snapshot is always given; otherwise it may be left out: optimism that `commit` checks.
+        With a snapshot comes every message kept. Of an instance that was never delivered before, the store may take
+        for granted that its start is all there is.
 
         A message is left out of the answer if it was consumed before (then whatever followed from it is durable), or
-        went with an instance that was purged or replaced. The answer may hold messages that were not asked about: the
-        start of an instance that has yet to begin. None comes twice in one answer.
+        went with an instance that was purged or replaced. One that comes too early, ahead of the start of its
+        instance or of a former line, may be held back and delivered again. The answer may hold a message that was not
+        asked about: the start of an instance that has yet to begin. None comes twice in one answer.
         """
         ...
 

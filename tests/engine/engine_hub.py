@@ -166,7 +166,8 @@ def state_of(session: OrchestrationSession) -> Any:
     """Everything about a session that matters to what it does next."""
     if session._broken is not None:
         return (str(session._broken), session.runtime_status)
-    feeder = session._current
+    feeder = session._feeder
+    assert feeder is not None
     execution, driver = feeder.execution, feeder.driver
     return (
         session.runtime_status,

@@ -126,6 +126,26 @@ class Again:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """A wait for an external event that the code turns away from. It may come back to it by `Again` or `Poll`."""
+
+    name: str
+    timeout: bool = False
+
+    def task(self, context: Any) -> Any:
+        if self.timeout:
+            return context.wait_for_external_event(self.name, timeout=2 * SECOND, default="late")
+        return context.wait_for_external_event(self.name)
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Some wait left behind before: is it completed?"""
+
+    back: int
+
+
+@dataclass(frozen=True)
 class Branches:
     """Sequences of steps side by side, as tasks of their own. Coroutines only."""
 
@@ -139,6 +159,7 @@ class Program:
 
     generations: tuple[tuple[Any, ...], ...]
     reads_time: bool = False
+    save_events: bool = True
 
 
 def tell(context: Any, what: str) -> None:
@@ -153,6 +174,12 @@ def tell(context: Any, what: str) -> None:
             context.call_activity("left", [0, 1])
         case "timer":
             context.create_timer(SECOND).cancel()
+
+
+def poll(left: list[Any], back: int, said: list[Any]) -> None:
+    if left:
+        wait = left[back % len(left)]
+        said.append(shown(wait.get_result()) if wait.is_completed else "open")
 
 
 def read(context: Any) -> list[Any]:
@@ -170,10 +197,16 @@ def as_generator(program: Program) -> Callable[..., Any]:
     """The program with `yield`."""
 
     def steps(context: Any, body: tuple[Any, ...], said: list[Any], tasks: list[Any]) -> Any:
+        left: list[Any] = []
         for step in body:
             match step:
                 case Tell(what=what):
                     tell(context, what)
+                case Leave():
+                    left.append(step.task(context))
+                    tasks.append(left[-1])
+                case Poll(back=back):
+                    poll(left, back, said)
                 case Try(body=inner, handler=handler):
                     try:
                         yield from steps(context, inner, said, tasks)
@@ -200,7 +233,7 @@ def as_generator(program: Program) -> Callable[..., Any]:
         generation, said = context.get_input() or [0, []]
         yield from steps(context, program.generations[generation], said, [])
         if generation + 1 < len(program.generations):
-            context.continue_as_new([generation + 1, said])
+            context.continue_as_new([generation + 1, said], save_events=program.save_events)
         return said
 
     return orchestrator
@@ -210,10 +243,16 @@ def as_coroutine(program: Program) -> Callable[..., Any]:
     """The program with `await`."""
 
     async def steps(context: Any, body: tuple[Any, ...], said: list[Any], tasks: list[Any]) -> None:
+        left: list[Any] = []
         for step in body:
             match step:
                 case Tell(what=what):
                     tell(context, what)
+                case Leave():
+                    left.append(step.task(context))
+                    tasks.append(left[-1])
+                case Poll(back=back):
+                    poll(left, back, said)
                 case Try(body=inner, handler=handler):
                     try:
                         await steps(context, inner, said, tasks)
@@ -245,7 +284,7 @@ def as_coroutine(program: Program) -> Callable[..., Any]:
         generation, said = context.get_input() or [0, []]
         await steps(context, program.generations[generation], said, [])
         if generation + 1 < len(program.generations):
-            context.continue_as_new([generation + 1, said])
+            context.continue_as_new([generation + 1, said], save_events=program.save_events)
         return said
 
     return orchestrator
@@ -289,6 +328,7 @@ async def side_by_side(made: list[Any], how: str, said: list[Any]) -> None:
 values = st.integers(0, 9)
 few = st.sampled_from([0, 0, 0, 1, 1, 2])
 names = st.sampled_from(["x", "y"])
+either = st.booleans()
 
 calls = st.builds(Call, values, few, st.integers(1, 3), st.booleans())
 children = st.builds(Child, values, st.sampled_from([0, 0, 0, 1]))
@@ -310,6 +350,8 @@ plain_steps = st.one_of(
     st.builds(Race, single, st.booleans()),
     st.builds(Tell, st.sampled_from(["status", "send", "start", "leave", "timer"])),
     st.builds(Again, st.integers(0, 5)),
+    st.builds(Leave, names, st.booleans()),
+    st.builds(Poll, st.integers(0, 3)),
 )
 
 
@@ -331,6 +373,8 @@ steps = st.recursive(plain_steps, blocks, max_leaves=6)
 async_steps = st.recursive(plain_steps, blocks_and_branches, max_leaves=8)
 
 
-def programs(steps: st.SearchStrategy[Any], *, reads_time: Any = False) -> st.SearchStrategy[Program]:
+def programs(
+    steps: st.SearchStrategy[Any], *, reads_time: Any = False, save: Any = either
+) -> st.SearchStrategy[Program]:
     clock = st.just(False) if reads_time is False else st.booleans()
-    return st.builds(Program, st.lists(bodies(steps, 7), min_size=1, max_size=3).map(tuple), clock)
+    return st.builds(Program, st.lists(bodies(steps, 7), min_size=1, max_size=3).map(tuple), clock, save)

@@ -37,7 +37,7 @@ def test_a_timer_that_lost_its_race_is_cancelled(form: Any) -> None:
     instance = play(form(orchestrator))
     assert instance.output == 1
     assert cancelled(instance) == [[0]]
-    assert instance.turns[1].cancelled == (0,)
+    assert instance.turns[1].cancelled == [0]
 
 
 def test_a_timer_cancelled_in_the_turn_that_sets_it_leaves_no_trace(form: Any) -> None:
@@ -189,7 +189,7 @@ def test_what_is_cancelled_on_the_way_out_of_memory_is_not_said() -> None:
     hub = Hub(activities=ACTIVITIES)
     instance = hub.start(orchestrator)
     hub.run(until=1)
-    execution = instance.session._current.execution
+    execution = instance.session._feeder.execution
     instance.session.close()
     assert not execution.cancelled
     assert len(execution.open) == 2

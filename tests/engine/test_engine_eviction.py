@@ -46,7 +46,7 @@ def evict(orchestrator: Any, watched: Watched | None = None) -> Instance:
     assert instance.status is Status.Running
     if watched is not None:
         watched.said.clear()
-    execution = instance.session._current.execution
+    execution = instance.session._feeder.execution
     before = (execution.next_id, list(execution.pending), execution.mailbox.unread())
     began = perf_counter()
     instance.session.close()

@@ -13,18 +13,21 @@ import engine_programs as made_up
 import msgspec
 import pytest
 from engine_hub import ACTIONS, CODEC, EPOCH, Status, state_of
-from engine_programs import Program, as_coroutine, as_generator, async_steps, programs, steps
+from engine_programs import Program, as_coroutine, as_generator, async_steps, either, programs, steps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from durable_ext.engine import intake
 from durable_ext.engine.orchestration import OrchestrationSession
 from durable_ext.engine.turn import EngineOptions, Turn
+from durable_ext.engine.waits import EventWait
 from durable_ext.errors import FailureDetails
 from durable_ext.history import (
     EventRaised,
     ExecutionResumed,
     ExecutionStarted,
     ExecutionSuspended,
+    GenericEvent,
     HistoryEvent,
     SubOrchestrationInstanceCompleted,
     SubOrchestrationInstanceFailed,
@@ -199,7 +202,13 @@ def external_event(name: str, number: int) -> HistoryEvent:
             return EventRaised(timestamp=EPOCH, name=name, input=str(number))
 
 
-def again(function: Callable[..., Any], first: Run, sizes: Sequence[int]) -> Run:
+def again(
+    function: Callable[..., Any],
+    first: Run,
+    sizes: Sequence[int],
+    *,
+    each_turn: Callable[[Run], None] = lambda run: None,
+) -> Run:
     """Feed the events of another run in the same order, in batches that the outside could have delivered.
 
     But nothing that controls the instance comes with its start: that is looked at before the code.
@@ -215,6 +224,7 @@ def again(function: Callable[..., Any], first: Run, sizes: Sequence[int]) -> Run
             end += 1
         batch = [each.event for each in first.arrived[at:end]]
         played.feed(clock(at), batch)
+        each_turn(played)
         at = end
     return played
 
@@ -233,21 +243,21 @@ def actions(played: Run) -> list[Any]:
 
 def outcome(played: Run) -> Any:
     last = played.turns[-1]
-    return (last.runtime_status, last.output, last.execution_id, played.session._current.execution.next_id)
+    return (last.runtime_status, last.output, last.execution_id, played.session._feeder.execution.next_id)
 
 
 choices = st.lists(st.integers(0, 30), min_size=1, max_size=40)
-external = st.lists(st.sampled_from(["x", "y", "X", "suspend", "resume"]), max_size=5)
-events_only = st.lists(st.sampled_from(["x", "y", "X"]), max_size=5)
+external = st.lists(st.sampled_from(["x", "y", "X", "suspend", "resume"]), max_size=8)
+events_only = st.lists(st.sampled_from(["x", "y", "X"]), max_size=8)
 
 
 @st.composite
-def written(draw: st.DrawFn, *, reads_time: bool = True) -> tuple[Callable[..., Any], Program]:
-    """A program in one of its forms."""
+def written(draw: st.DrawFn, *, reads_time: bool = True, save: Any = either) -> Any:
+    """A program in one of its forms: the function, and what it was made from."""
     if draw(st.booleans()):
-        program = draw(programs(steps, reads_time=reads_time))
+        program = draw(programs(steps, reads_time=reads_time, save=save))
         return as_generator(program), program
-    program = draw(programs(async_steps, reads_time=reads_time))
+    program = draw(programs(async_steps, reads_time=reads_time, save=save))
     return as_coroutine(program), program
 
 
@@ -260,9 +270,8 @@ def test_how_messages_are_batched_never_shows(made: Any, order: Any, names: Any,
     assert second.kept == first.kept
     (work, messages), (first_work, first_messages) = actions(second), actions(first)
     assert messages == first_messages
-    if "Branches" in repr(
-        program
-    ):  # they cancel calls: of one cancelled in the turn that made it only a record is left
+    if "Branches" in repr(program):
+        # They cancel calls: of one cancelled in the turn that made it only a record is left.
         assert work == [each for each in first_work if each in work]
     else:
         assert work == first_work
@@ -283,6 +292,66 @@ def test_a_cold_replay_at_any_point_gives_the_same_turns_as_the_warm_session(mad
     assert cold.left == warm.left
 
 
+@given(written(), choices, external, choices)
+def test_how_messages_are_batched_never_shows_to_a_session_that_is_cold(
+    made: Any, order: Any, names: Any, sizes: Any
+) -> None:
+    first = run(made[0], order, names)
+    warm, cold = again(made[0], first, sizes), again(made[0], first, sizes, each_turn=Run.evict)
+    assert cold.turns == warm.turns
+    assert cold.left == warm.left
+
+
+@given(written(reads_time=False), choices, external, choices, st.integers(1, 3), st.booleans())
+def test_how_many_events_go_into_a_turn_never_shows(
+    made: Any, order: Any, names: Any, sizes: Any, limit: int, is_cold: bool
+) -> None:
+    first = run(made[0], order, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "MAX_EVENTS_PER_TURN", limit)
+        second = again(made[0], first, sizes, each_turn=Run.evict if is_cold else lambda played: None)
+        while wake_up := [each for each in second.turns[-1].messages if isinstance(each.event, GenericEvent)]:
+            second.feed(clock(len(first.arrived)), [wake_up[0].event])
+    assert outcome(second) == outcome(first)
+    assert second.kept == first.kept
+
+
+@given(written(reads_time=False), external, st.booleans())
+def test_what_came_with_the_start_to_control_it_comes_before_the_rest(made: Any, names: Any, is_cold: bool) -> None:
+    news = [external_event(name, number) for number, name in enumerate(names)]
+    together, apart = Run(made[0]), Run(made[0])
+    together.feed(EPOCH, [STARTED, *news])
+    controls = [event for event in news if not isinstance(event, EventRaised)]
+    apart.feed(EPOCH, [STARTED, *controls])
+    for event in news:
+        if isinstance(event, EventRaised) and not apart.is_over:
+            if is_cold:
+                apart.evict()
+            apart.feed(EPOCH, [event])
+    assert outcome(apart) == outcome(together)
+    assert apart.is_over or apart.kept == together.kept
+
+
+@given(written(save=st.just(True)), choices, external)
+def test_no_event_is_lost_or_read_twice(made: Any, order: Any, names: Any) -> None:
+    read: list[str | None] = []
+
+    def bind(wait: EventWait) -> None:
+        read.append(wait._box.fed[0][1].input)
+        really_bind(wait)
+
+    really_bind = EventWait.bind
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventWait, "bind", bind)
+        played = run(made[0], order, names)
+    feeder = played.session._feeder
+    assert feeder is not None
+    fed = [*feeder.execution.mailbox.unread(), *feeder.suspension.held, *played.kept]
+    unread = [event.input for event in fed if isinstance(event, EventRaised)]
+    arrived = [arrival.event.input for arrival in played.arrived if isinstance(arrival.event, EventRaised)]
+    assert sorted([*read, *unread], key=str) == sorted(arrived, key=str)
+
+
 @given(written(), choices, external)
 def test_no_action_is_asked_for_twice(made: Any, order: Any, names: Any) -> None:
     played = run(made[0], order, names)
@@ -301,7 +370,7 @@ def test_replaying_a_finished_history_changes_nothing(made: Any, order: Any, nam
     fresh = played.replayed()
     assert fresh._broken is None
     assert fresh.runtime_status is played.session.runtime_status
-    assert not fresh._current.execution.pending
+    assert not fresh._feeder.execution.pending
     if played.is_over:
         assert fresh.is_finished
         turn = fresh.advance(clock(1000), [arrival.event for arrival in played.arrived])
@@ -358,7 +427,7 @@ def first_history(first: Run, number: int) -> list[HistoryEvent]:
 def test_evicting_at_any_point_schedules_nothing(made: Any, order: Any, names: Any) -> None:
     def evict(played: Run) -> None:
         doomed = played.replayed()
-        execution = doomed._current.execution
+        execution = doomed._feeder.execution
         before = (execution.next_id, list(execution.pending), doomed.runtime_status, execution.custom_status)
         doomed.close()
         assert (execution.next_id, list(execution.pending), doomed.runtime_status, execution.custom_status) == before

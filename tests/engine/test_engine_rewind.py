@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_hub import EPOCH, NEVER, Flaky, Hub, Instance, Status
+from engine_hub import EPOCH, NEVER, Flaky, Hub, Status
+from engine_rewinding import Calls, fail_and_rewind
 
-from durable_ext.errors import ActivityFailedError, ActivityTimeout, SubOrchestrationFailedError
+from durable_ext.errors import ActivityFailedError
 from durable_ext.history import (
     ExecutionCompleted,
     ExecutionRewound,
@@ -20,43 +20,9 @@ from durable_ext.history import (
     TaskScheduled,
     TimerFired,
 )
-from durable_ext.retry import RetryOptions, RetryPolicy
+from durable_ext.retry import RetryOptions
 
 SECOND = timedelta(seconds=1)
-
-
-class Calls:
-    """Activities that count how often each input was run."""
-
-    def __init__(self) -> None:
-        self.made: list[Any] = []
-
-    def __call__(self, value: Any) -> Any:
-        self.made.append(value)
-        return value
-
-
-def fail_and_rewind(
-    orchestrator: Callable[..., Any],
-    failures: int = 1,
-    *,
-    rewinds: int = 1,
-    meanwhile: Callable[[Hub], None] = lambda hub: None,
-    **about: Any,
-) -> tuple[Instance, Calls, Flaky]:
-    """Run until the instance has failed, rewind it, and run on; `flaky` fails so many times."""
-    calls, flaky = Calls(), Flaky(failures)
-    activities = {"works": calls, "flaky": flaky, "never": lambda value: NEVER, **about.pop("activities", {})}
-    hub = Hub(activities=activities, **about)
-    instance = hub.start(orchestrator)
-    hub.run()
-    for _ in range(rewinds):
-        assert instance.status is Status.Failed, instance.output
-        meanwhile(hub)
-        hub.now += timedelta(hours=1)
-        hub.rewind("try again")
-        hub.run()
-    return instance, calls, flaky
 
 
 def test_the_failed_activity_runs_again_and_the_others_do_not(form: Any) -> None:
@@ -216,7 +182,7 @@ def test_news_that_come_with_the_rewind_are_not_lost(form: Any) -> None:
     hub.raise_event("n", "news")
     raised = hub._due.pop()[2].event
     turn = instance.advance([rewound, raised])
-    assert turn.unread == (raised,)
+    assert turn.unread == [raised]
     for item in turn.work:
         hub._work(item)
     hub.run()
@@ -323,54 +289,6 @@ def test_parallel_successes_after_the_failure_are_kept(form: Any) -> None:
     instance, _, _ = fail_and_rewind(form(orchestrator), activities={"slow": slow}, durations={"slow": 30})
     assert instance.output == [1, 2]
     assert slow.made == [2]
-
-
-def test_a_failed_child_is_rewound_instead_of_started_again(form: Any) -> None:
-    def child(context: Any) -> Any:
-        first = yield context.call_activity("works", "in the child")
-        return [first, (yield context.call_activity("flaky", "fixed"))]
-
-    def orchestrator(context: Any) -> Any:
-        return (yield context.call_sub_orchestrator("child", instance_id="kid"))
-
-    instance, calls, _ = fail_and_rewind(form(orchestrator), orchestrators={"child": form(child)})
-    assert instance.output == ["in the child", "fixed"]
-    assert calls.made == ["in the child"]
-    request = next(message for message in instance.messages if isinstance(message.event, ExecutionRewound))
-    assert request.instance_id == "kid"
-    assert request.event.parent == instance.hub.instances["kid"].session.parent
-    assert request.event.reason == "try again"
-    assert instance.hub.instances["kid"].recorded(ExecutionRewound)[0].parent is None
-
-
-def test_a_grandchild_that_failed_is_reached(form: Any) -> None:
-    def grandchild(context: Any) -> Any:
-        return (yield context.call_activity("flaky", "deep"))
-
-    def child(context: Any) -> Any:
-        return (yield context.call_sub_orchestrator("grandchild"))
-
-    def orchestrator(context: Any) -> Any:
-        return (yield context.task_all([context.call_sub_orchestrator("child") for _ in range(2)]))
-
-    instance, _, _ = fail_and_rewind(
-        form(orchestrator), failures=2, orchestrators={"child": form(child), "grandchild": form(grandchild)}
-    )
-    assert instance.output == ["deep", "deep"]
-
-
-def test_a_rewound_child_that_fails_again_tells_its_parent(form: Any) -> None:
-    def child(context: Any) -> Any:
-        return (yield context.call_activity("flaky", "x"))
-
-    def orchestrator(context: Any) -> Any:
-        try:
-            return (yield context.call_sub_orchestrator("child", instance_id="kid"))
-        except SubOrchestrationFailedError as error:
-            raise RuntimeError("because of the child") from error
-
-    instance, _, _ = fail_and_rewind(form(orchestrator), failures=3, rewinds=3, orchestrators={"child": form(child)})
-    assert instance.output == "x"
 
 
 def test_a_bug_in_the_code_that_was_fixed(form: Any) -> None:
@@ -499,22 +417,6 @@ def test_a_call_that_timed_out_runs_again_with_all_its_time(form: Any) -> None:
     hub.rewind()
     hub.run()
     assert instance.output == [1, 2]
-
-
-def test_a_call_that_times_out_once_more_fails_once_more(form: Any) -> None:
-    def orchestrator(context: Any) -> Any:
-        try:
-            yield context.call_activity(
-                "never", 1, timeout=10, retry_policy=RetryPolicy(first_retry_interval=SECOND, max_number_of_attempts=2)
-            )
-        except ActivityTimeout as error:
-            raise RuntimeError("too slow") from error
-
-    instance, _, _ = fail_and_rewind(form(orchestrator), rewinds=2)
-    assert instance.status is Status.Failed
-    assert len(instance.recorded(ExecutionRewound)) == 2
-    first, second = instance.recorded(ExecutionRewound)
-    assert first.task_ids == second.task_ids
 
 
 def test_only_failed_instances_are_rewound(form: Any) -> None:

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fault_life import DIED, live
+import fault_killers  # noqa: F401 - adds its scenarios
+from fault_life import BROKE, live
 from fault_scenarios import SCENARIOS
 from faulty_store import Moment
 
 import durable_ext.storage.sqlite.store  # noqa: F401 - imported here, it need not be in every life
-from durable_ext.runtime.activities import MAX_DELIVERIES
+from durable_ext.runtime.quarantine import MOST_ALONE
 from durable_ext.storage.sqlite.schema import connect, ensure_schema
 
 PARALLEL = 3
@@ -82,7 +83,7 @@ def run(cases: Iterator[Case], judge: Callable[[Case, int], bool]) -> tuple[int,
             break
         child, status = os.wait()
         case, code = living.pop(child), os.waitstatus_to_exitcode(status)
-        if code == DIED and len(case.lived) < MOST_LIVES:
+        if code not in (0, BROKE) and len(case.lived) < MOST_LIVES:
             living[case.next_life()] = case
             continue
         if not judge(case, code):
@@ -166,8 +167,8 @@ def storms(name: str, root: Path, seeds: list[int], methods: list[str]) -> dict[
 
     def lives(seed: int) -> Iterator[Step]:
         lot = random.Random(f"{name} {seed}")
-        # One death less than what condemns a lone activity: to the outside, this process looks like one that kills.
-        for _ in range(lot.randint(2, MAX_DELIVERIES - 1)):
+        # One death less than what convicts a call that runs alone: to the outside, this process looks like a killer's.
+        for _ in range(lot.randint(2, MOST_ALONE)):
             yield Moment(lot.choice(methods), lot.randint(1, 4), lot.choice(["before", "after"])), "die"
         yield from then_to_the_end()
 
@@ -179,17 +180,24 @@ def storms(name: str, root: Path, seeds: list[int], methods: list[str]) -> dict[
     return {"baseline": baseline, "cases": count, "failures": failures}
 
 
-def until_it_ends(name: str, root: Path) -> dict[str, Any]:
-    """A scenario whose own functions kill the process, until all is done."""
-    case = Case(name, root, "kills", then_to_the_end())
+def until_it_ends(name: str, root: Path, kills: int = 0) -> dict[str, Any]:
+    """A scenario whose own functions kill the process, until all is done.
+
+    The first `kills` lives are ended from outside within some milliseconds of their start.
+    """
+    soon = [(Moment("host", 1, "after"), "die soon")] * kills
+    case = Case(name, root, "kills", then_to_the_end(*soon))
     found: list[dict[str, Any]] = []
+    deaths: list[str] = []
 
     def judge(case: Case, code: int) -> bool:
         found.append(case.outcome() or {})
+        log = case.folder / "deaths.log"
+        deaths.extend(log.read_text().splitlines() if log.exists() else [])
         return code == 0
 
     _, failures = run(iter([case]), judge)
-    return {"outcome": found[0], "lives": len(case.lived), "failures": failures}
+    return {"outcome": found[0], "lives": len(case.lived), "deaths": deaths, "failures": failures}
 
 
 def _essence(name: str, outcome: dict[str, Any]) -> dict[str, Any]:

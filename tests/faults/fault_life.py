@@ -11,8 +11,11 @@ import contextlib
 import json
 import logging
 import os
+import random
 import re
+import signal
 import sqlite3
+import sys
 import time
 import traceback
 from collections import Counter
@@ -21,14 +24,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fault_killers import KILLED
+from fault_killers import FOLDER
 from fault_scenarios import REGISTRY, SCENARIOS, Scenario
 from faulty_store import FaultyStore, Moment
 
-import durable_ext.runtime.worker
+import durable_ext.runtime.quarantine
 from durable_ext.client import OrchestrationClient
 from durable_ext.codec import JsonCodec
-from durable_ext.engine.turn import EngineOptions
 from durable_ext.errors import InstanceAlreadyExistsError, InstanceStateError, StoreError
 from durable_ext.history import (
     EventRaised,
@@ -45,14 +47,15 @@ from durable_ext.history import (
 )
 from durable_ext.ids import new_execution_id
 from durable_ext.messages import Message
-from durable_ext.runtime.worker import Worker
 from durable_ext.settings import Settings
 from durable_ext.storage.contract import InstanceQuery, InstanceRecord, Store
 from durable_ext.storage.opening import open_store
+from durable_ext.storage.sqlite.tables import KEPT
+from durable_ext.taskhub import TaskHub
 
-DIED = KILLED
-BROKE = 78
-PATIENCE = 20.0
+DIED, BROKE = 77, 78
+COMMAND = [sys.executable, str(Path(__file__).with_name("fault_child.py"))]
+PATIENCE = 60.0
 """Seconds after which a scenario is taken to hang."""
 
 
@@ -148,8 +151,8 @@ class Hub:
 def live(folder: Path, name: str, moment: Moment | None, kind: str) -> NoReturn:
     """Live, in a process of its own, and leave `outcome.json` if the end is reached."""
     log = folder / f"life-{os.getpid()}.log"
-    # Here the next life begins within milliseconds of a death, not after however long a machine takes.
-    durable_ext.runtime.worker.TRIAL_SECONDS = 1.0
+    os.environ[FOLDER] = str(folder)
+    durable_ext.runtime.quarantine.ALONE_LIMIT = 0.3  # what has done nothing to its process by then will not
     logging.basicConfig(filename=log, level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     asyncio.run(_live_and_tell(folder, SCENARIOS[name], moment, kind, log))
     raise AssertionError("a life ends with its process")
@@ -170,7 +173,14 @@ async def _live_and_tell(folder: Path, scenario: Scenario, moment: Moment | None
 async def _live(folder: Path, scenario: Scenario, moment: Moment | None, kind: str) -> dict[str, Any]:
     url = f"sqlite:///{folder / 'hub.db'}?synchronous=normal"
     real = open_store(url)
-    strikes = {"die": _die, "fail": _fail, "replace": _replace, "terminate": _terminate, "recreate": _recreate}
+    strikes = {
+        "die": _die,
+        "die soon": _die_soon,
+        "fail": _fail,
+        "replace": _replace,
+        "terminate": _terminate,
+        "recreate": _recreate,
+    }
 
     async def strike(moment: Moment, *args: Any) -> None:
         await strikes[kind](moment, url, *args)
@@ -178,17 +188,11 @@ async def _live(folder: Path, scenario: Scenario, moment: Moment | None, kind: s
     store: Any = FaultyStore(real, moment, strike)
     await store.open()
     database = sqlite3.connect(f"file:{folder / 'hub.db'}?mode=ro", uri=True)
-    client = OrchestrationClient(store, codec=JsonCodec(), hub_name="Faults")
-    hub = Hub(client, store, folder, _events_on_their_way(database))
-    worker = Worker(
-        store,
-        REGISTRY,
-        # Two slots: of any three activities one goes through the table.
-        Settings(max_concurrent_activity_functions=2, max_concurrent_orchestrator_functions=4),
-        JsonCodec(),
-        EngineOptions(),
-    )
-    await _until_hosted(worker)
+    task_hub = _task_hub(store, scenario)
+    hub = Hub(task_hub.client, store, folder, _events_on_their_way(database))
+    if scenario.prepare is not None:
+        await scenario.prepare(hub)
+    await _until_hosted(task_hub)
     try:
         async with asyncio.timeout(PATIENCE):
             await scenario.drive(hub)
@@ -204,11 +208,19 @@ def _events_on_their_way(database: sqlite3.Connection) -> set[tuple[str, str, st
     return {(instance_id, event.name, event.input) for instance_id, event in events if isinstance(event, EventRaised)}
 
 
-async def _until_hosted(worker: Worker) -> None:
+def _task_hub(store: Any, scenario: Scenario) -> TaskHub:
+    if scenario.has_child:
+        return TaskHub(store, REGISTRY, quarantine_command=COMMAND)
+    # Two slots: of any three activities one goes through the table.
+    settings = Settings(max_concurrent_activity_functions=2, max_concurrent_orchestrator_functions=4)
+    return TaskHub(store, REGISTRY, settings=settings)
+
+
+async def _until_hosted(task_hub: TaskHub) -> None:
     # A host that cannot start says so and is started again by whoever runs it.
     while True:
         try:
-            return await worker.start()
+            return await task_hub.start()
         except StoreError as error:
             logging.getLogger(__name__).info("the host is started again: %s", error)
 
@@ -218,6 +230,11 @@ async def _until_hosted(worker: Worker) -> None:
 
 async def _die(moment: Moment, url: str, *args: Any) -> None:
     os._exit(DIED)
+
+
+async def _die_soon(moment: Moment, url: str, *args: Any) -> None:
+    """At any instruction within the next ten milliseconds."""
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0001, 0.01))
 
 
 async def _fail(moment: Moment, url: str, *args: Any) -> None:
@@ -291,7 +308,8 @@ async def _until_nothing_is_left(store: Any, database: sqlite3.Connection, *, wo
 
 def _left(database: sqlite3.Connection) -> tuple[int, int]:
     (messages,) = database.execute(
-        "SELECT count(*) FROM inbox WHERE visible_at <= ?", (time.time_ns() // 1000 + 5_000_000,)
+        "SELECT count(*) FROM inbox WHERE visible_at <= ? AND visible_at != ?",
+        (time.time_ns() // 1000 + 5_000_000, KEPT),
     ).fetchone()
     (calls,) = database.execute("SELECT count(*) FROM work").fetchone()
     return messages, calls

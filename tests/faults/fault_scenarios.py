@@ -29,7 +29,8 @@ class Scenario:
     """`drive` plays the client; `ends` says how its instances end: status and output.
 
     `leaves_work`: an activity never ends. `is_racy`: which outcomes make it into the history is a matter of speed.
-    `kills`: its own functions end the process.
+    `kills`: its own functions end the process, or it is one to be killed. `has_child`: the quarantine has children.
+    `prepare` is what the client does before there is a host.
     """
 
     drive: Callable[[Any], Awaitable[None]]
@@ -37,12 +38,14 @@ class Scenario:
     leaves_work: bool = False
     is_racy: bool = False
     kills: bool = False
+    has_child: bool = False
+    prepare: Callable[[Any], Awaitable[None]] | None = None
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(ends: Expected, **options: bool) -> Callable[..., Any]:
+def scenario(ends: Expected, **options: Any) -> Callable[..., Any]:
     def add(drive: Callable[[Any], Awaitable[None]]) -> Any:
         SCENARIOS[drive.__name__] = Scenario(drive=drive, ends=ends, **options)
         return drive

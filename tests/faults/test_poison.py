@@ -11,15 +11,11 @@ from pathlib import Path
 import pytest
 from fault_scenarios import REGISTRY
 
-from durable_ext.client import OrchestrationClient
 from durable_ext.client.status import DurableOrchestrationStatus
-from durable_ext.codec import JsonCodec
-from durable_ext.engine.turn import EngineOptions
 from durable_ext.history import EventRaised, ExecutionStarted, encode_event
-from durable_ext.runtime.worker import Worker
-from durable_ext.settings import Settings
 from durable_ext.storage.contract import Store
 from durable_ext.storage.opening import open_store
+from durable_ext.taskhub import TaskHub
 
 NONSENSE = b'{"EventType":"FromTheFuture","Timestamp":"2024-05-01T00:00:00Z"}'
 
@@ -27,8 +23,8 @@ NONSENSE = b'{"EventType":"FromTheFuture","Timestamp":"2024-05-01T00:00:00Z"}'
 class PoisonedHub:
     def __init__(self, path: Path, store: Store) -> None:
         self._path, self.store = path, store
-        self.client = OrchestrationClient(store, codec=JsonCodec(), hub_name="Poison")
-        self.worker = Worker(store, REGISTRY, Settings(), JsonCodec(), EngineOptions())
+        self.task_hub = TaskHub(store, REGISTRY)
+        self.client = self.task_hub.client
 
     def poison(
         self, instance_id: str, event: bytes = NONSENSE, *, execution_id: str | None = None, visible_at: int = 0
@@ -70,16 +66,14 @@ class PoisonedHub:
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[PoisonedHub]:
     path = tmp_path / "hub.db"
-    store = open_store(f"sqlite:///{path}")
-    await store.open()
-    hub = PoisonedHub(path, store)
+    hub = PoisonedHub(path, open_store(f"sqlite:///{path}"))
+    await hub.task_hub.open()
     yield hub
-    await hub.worker.stop(1)
-    await store.close()
+    await hub.task_hub.stop(1)
 
 
 async def test_an_unreadable_message_fails_its_instance_and_nobody_else(hub: PoisonedHub) -> None:
-    await hub.worker.start()
+    await hub.task_hub.start()
     await hub.running("collector", "victim")
     hub.poison("victim")
     await hub.client.start_new("chain", "neighbour", 2)
@@ -99,7 +93,7 @@ async def test_an_unreadable_message_fails_its_instance_and_nobody_else(hub: Poi
 
 
 async def test_an_instance_that_failed_over_an_unreadable_message_can_be_rewound(hub: PoisonedHub) -> None:
-    await hub.worker.start()
+    await hub.task_hub.start()
     await hub.running("collector", "victim")
     hub.poison("victim")
     await hub.end("victim")
@@ -115,7 +109,7 @@ async def test_what_came_with_an_unreadable_message_is_kept_too(hub: PoisonedHub
     await hub.client.start_new("collector", "victim")
     hub.poison("victim")
     hub.poison("victim", encode_event(event))
-    await hub.worker.start()
+    await hub.task_hub.start()
     assert (await hub.end("victim")).runtime_status.value == "Failed"
     kinds = {each.kind: each.payload or "" for each in await hub.client.get_dead_letters()}
     assert kinds.keys() == {"message", "orchestrator"}
@@ -126,7 +120,7 @@ async def test_what_came_with_an_unreadable_message_is_kept_too(hub: PoisonedHub
 async def test_an_unreadable_start_fails_an_instance_that_never_began(hub: PoisonedHub) -> None:
     await hub.client.start_new("chain", "stillborn", 2)
     hub.damage_start("stillborn")
-    await hub.worker.start()
+    await hub.task_hub.start()
     ended = await hub.end("stillborn")
     assert (ended.name, ended.runtime_status.value) == ("chain", "Failed")
     assert "a message to instance 'stillborn' cannot be read" in str(ended.output)
@@ -140,7 +134,7 @@ async def test_an_unreadable_start_fails_an_instance_that_never_began(hub: Poiso
 async def test_an_unreadable_child_start_is_no_end_for_a_later_child(hub: PoisonedHub) -> None:
     await hub.client.start_new("child", "family-first", 1)
     hub.damage_start("family-first")
-    await hub.worker.start()
+    await hub.task_hub.start()
     assert (await hub.end("family-first")).runtime_status.value == "Failed"
     await hub.client.start_new("family", "family")
     assert (await hub.end("family")).output == [2, 4]
@@ -150,7 +144,7 @@ async def test_an_unreadable_child_start_is_no_end_for_a_later_child(hub: Poison
 
 @pytest.mark.parametrize("state", ["unknown", "ended", "of an execution that is over"])
 async def test_an_unreadable_message_nobody_needs_only_leaves_a_letter(hub: PoisonedHub, state: str) -> None:
-    await hub.worker.start()
+    await hub.task_hub.start()
     if state != "unknown":
         await hub.running("collector", "bystander")
     if state == "ended":
@@ -170,7 +164,7 @@ async def test_an_unreadable_message_nobody_needs_only_leaves_a_letter(hub: Pois
 
 async def test_an_unreadable_timer_does_not_stop_the_timers_after_it(hub: PoisonedHub) -> None:
     hub.poison("victim", visible_at=1)
-    await hub.worker.start()
+    await hub.task_hub.start()
     await hub.client.start_new("doorkeeper", "door")
     await hub.client.raise_event("door", "answer", "hello")
     assert (await hub.end("door")).output == ["hello", "nobody"]

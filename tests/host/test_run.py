@@ -32,6 +32,14 @@ def note(number: int) -> int:
 def stuck(context: df.DurableOrchestrationContext):
     yield context.call_activity("hang_for_ever", context.get_input())
 
+@app.orchestration_trigger(context_name="context")
+def kill(context: df.DurableOrchestrationContext):
+    yield context.call_activity("leave", 7)
+
+@app.activity_trigger(input_name="code")
+def leave(code: int) -> None:
+    os._exit(code)
+
 @app.activity_trigger(input_name="number")
 def hang_for_ever(number: int) -> None:
     print("hanging", flush=True)
@@ -84,8 +92,8 @@ def test_start_up_says_what_was_found(app_dir: Path) -> None:
         process.signal(signal.SIGTERM)
         process.wait()
     said = process.output
-    assert "orchestrators  chain, stuck" in said
-    assert "activities     hang_for_ever, note" in said
+    assert "orchestrators  chain, kill, stuck" in said
+    assert "activities     hang_for_ever, leave, note" in said
     assert f"http           hang: any method {url}/api/hang" in said
     assert "timer          yearly: 0 0 0 1 1 * (UTC)" in said
     assert f"state          sqlite:///{app_dir}/.durable/TestHubName.db" in said
@@ -129,6 +137,21 @@ def test_kill_9_loses_nothing(app_dir: Path) -> None:
         ask(f"{url}/api/durabletask/instances/{instance}/raiseEvent/go", "POST", "gone on")
         ended = _wait(url, instance)
     assert ended["output"] == [0, 1, 2, "gone on"]
+
+
+def test_an_activity_that_kills_its_host_fails_after_the_next_start_and_takes_nobody_along(app_dir: Path) -> None:
+    with running_host(app_dir) as (process, url):
+        ask(f"{url}/api/durabletask/orchestrators/chain/bystander", "POST")
+        ask(f"{url}/api/durabletask/orchestrators/kill/killer", "POST")
+        assert process.wait() == 7
+    with running_host(app_dir) as (process, url):
+        ask(f"{url}/api/durabletask/instances/bystander/raiseEvent/go", "POST")
+        assert _wait(url, "bystander")["runtimeStatus"] == "Completed"
+        ended = _wait(url, "killer")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    assert ended["runtimeStatus"] == "Failed"
+    assert "activity 'leave' killed its process twice: exit code 7" in ended["output"]
 
 
 def connect(url: str) -> socket.socket:

@@ -18,6 +18,7 @@ from typing import Any
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.registry import Activity, Orchestrator, Registry
+from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantined import Pipes, keep_to_the_parent, serve
 
@@ -31,6 +32,14 @@ def double(value: int) -> int:
 async def double_later(value: int) -> int:
     await asyncio.sleep(0)
     return 2 * value
+
+
+async def who_am_i(value: Any) -> str:
+    return f"{current_activity.get().instance_id}, attempt {current_activity.get().attempt}"
+
+
+async def hang(value: Any) -> None:
+    await asyncio.Event().wait()
 
 
 def process_id(value: Any) -> int:
@@ -106,6 +115,8 @@ def leave_a_thread(value: Any) -> None:
 ACTIVITIES = [
     double,
     double_later,
+    who_am_i,
+    hang,
     process_id,
     raise_error,
     say,
@@ -127,6 +138,13 @@ def chain(context: Any) -> Any:
     return (yield context.call_activity("double", first))
 
 
+def calls(context: Any) -> Any:
+    """Calls, when it is told to, the activity that is its input, or the first of it with the second."""
+    yield context.wait_for_external_event("go")
+    name, value = context.get_input() if isinstance(context.get_input(), list) else (context.get_input(), None)
+    return (yield context.call_activity(name, value))
+
+
 def turn_exits(context: Any) -> Any:
     os._exit(7)
 
@@ -143,7 +161,7 @@ def waits(context: Any) -> Any:
     return (yield context.wait_for_external_event("go"))
 
 
-ORCHESTRATORS = [chain, turn_exits, turn_is_killed, turn_hangs, waits]
+ORCHESTRATORS = [chain, calls, turn_exits, turn_is_killed, turn_hangs, waits]
 
 
 def make_program() -> Program:

@@ -94,6 +94,7 @@ class Lab:
         self.directory = directory
         self.clock = HandClock()
         self.times_alone = 0
+        self.is_alone = False
         self._made: list[tuple[Quarantine, Register]] = []
 
     def quarantine(self, command: Sequence[str] | None = COMMAND) -> Quarantine:
@@ -111,7 +112,9 @@ class Lab:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         self.times_alone += 1
+        self.is_alone = True
         yield
+        self.is_alone = False
 
     async def close(self) -> None:
         for quarantine, register in self._made:
@@ -187,6 +190,22 @@ async def test_a_turn_that_was_committed_clears_its_instance_and_function(lab: L
     assert not quarantine.holds_turn("one", "chain")
     assert not quarantine.holds_turn("two", "chain")
     assert list(lab.directory.glob("*.taken")) == []
+
+
+async def test_calls_that_nobody_waits_for_any_more_are_suspect_no_longer(lab: Lab) -> None:
+    def fill(register: Register) -> None:
+        for number in (1, 2, 3):
+            register.enter(item("double", task_id=number), in_thread=True)
+        register.mark_turn("one", "chain")
+
+    quarantine = lab.after_a_death(fill)
+    quarantine.cancel("another", None)
+    quarantine.cancel("one", [2])
+    held = [number for number in (1, 2, 3) if quarantine.holds_call(item("double_later", task_id=number))]
+    assert held == [1, 3]
+    quarantine.cancel("one", None)
+    assert not quarantine.holds_call(item("double", task_id=1))
+    assert quarantine.holds_turn("one", "chain")
 
 
 async def test_a_function_is_held_while_one_of_its_calls_is_not_cleared(lab: Lab) -> None:
@@ -392,6 +411,13 @@ async def test_a_child_does_not_outlive_a_host_that_is_killed(tmp_path: Path) ->
 BROKEN = [sys.executable, "-c", "import an_app_that_is_not_there"]
 
 
+@pytest.mark.parametrize("command", [None, COMMAND], ids=["alone", "in a child"])
+async def test_user_code_knows_its_call(lab: Lab, command: Sequence[str] | None) -> None:
+    outcome, _ = await lab.quarantine(command).call(item("who_am_i"))
+    assert isinstance(outcome, TaskCompleted)
+    assert outcome.result == '"one, attempt 1"'
+
+
 @pytest.mark.parametrize("command", [None, BROKEN, ["/there/is/no/such/program"]], ids=["none", "broken", "missing"])
 async def test_where_no_child_can_load_the_app_a_suspect_runs_here_alone(
     lab: Lab, command: Sequence[str] | None, caplog: pytest.LogCaptureFixture
@@ -425,6 +451,28 @@ async def test_a_call_that_runs_alone_fails_after_three_deaths_of_its_host(lab: 
     assert isinstance(outcome, TaskFailed)
     assert "activity 'exit_7' killed its process 3 times: it ran alone" in str(reason)
     assert lab.times_alone == 0
+
+
+@pytest.mark.parametrize("name", ["touch_and_hang", "hang"])
+async def test_a_call_that_runs_alone_for_long_runs_on_beside_others(lab: Lab, tmp_path: Path, name: str) -> None:
+    quarantine = lab.after_a_death(lambda register: register.enter(item(name), in_thread=True), None)
+    running = asyncio.create_task(quarantine.call(item(name, f'"{tmp_path / "marker"}"')))
+    while not lab.is_alone:
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    lab.clock.pass_by(9.9)
+    await asyncio.sleep(0.01)
+    assert lab.is_alone
+    lab.clock.pass_by(0.1)
+    while lab.is_alone:
+        await asyncio.sleep(0)
+    assert not running.done()
+    (found,) = {each.key: each for each in Register(tmp_path).take_over(sole=True)}.values()
+    assert (found.name, found.alone) == (name, 0), "a death is no longer its own"
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_turn_that_runs_alone_fails_after_three_deaths_of_its_host(lab: Lab) -> None:
@@ -506,7 +554,7 @@ async def test_an_outcome_that_came_with_a_rewind_is_deferred_as_it_came(lab: La
         OrchestratorCompleted(timestamp=NOW),
     ]
     rewound = Delivery(receipt=Opaque(), instance_id="one", event=ExecutionRewound(timestamp=NOW, task_ids=(0,)))
-    late = LocalOutcome(item=item("double", task_id=0), event=TaskCompleted(timestamp=NOW, task_scheduled_id=0))
+    late = LocalOutcome.of(item("double", task_id=0), TaskCompleted(timestamp=NOW, task_scheduled_id=0))
     snapshot = Snapshot(instance_id="one", version=Opaque(), status=ended, history=history)
     decision = await lab.quarantine().decide(TurnInput(snapshot=snapshot, arrivals=[rewound, late], now=NOW))
     assert decision.rewinds

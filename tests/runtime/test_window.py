@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytest
 
-from durable_ext.history import ExecutionTerminated, OrchestrationRuntimeStatus
+from durable_ext.history import EventRaised, ExecutionTerminated, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
 
 S = OrchestrationRuntimeStatus
@@ -205,3 +206,71 @@ async def test_a_call_whose_timeout_has_passed_gives_its_slot_back(
     release.set()
     assert cancelled == ["endless"]
     assert "activity 'stuck' of a does not end although its timeout has passed" in caplog.text
+
+
+async def test_work_handed_in_runs_while_the_worker_is_paused(gated: Any, eventually: Eventually) -> None:
+    worker = await gated.work(fetch_work=False, max_concurrent_activity_functions=1)
+    await gated.start("fan", "a", "2")
+    await eventually(lambda: gated.running == 1)
+    (item,) = await gated.store.receive_work(10)
+    await worker.pause()
+    performing = asyncio.ensure_future(worker.perform(item))
+    gated.gate.set()
+    async with asyncio.timeout(10):
+        assert await performing
+    worker.resume()
+    assert (await gated.end("a")).output == "[0,1]"
+
+
+async def test_whoever_hands_work_in_is_told_if_it_will_have_no_outcome(gated: Any, eventually: Eventually) -> None:
+    worker = await gated.work(fetch_work=False, max_concurrent_activity_functions=3)
+    await gated.start("fan", "a", "5")
+    await eventually(lambda: gated.running == 3)
+    items = await gated.store.receive_work(10)
+    performing = [asyncio.ensure_future(worker.perform(each)) for each in items]
+    await asyncio.sleep(0)
+    await gated.send("a", ExecutionTerminated(timestamp=gated.now()))
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*performing) == [False, False]
+    stray = WorkItem(instance_id="x", execution_id="x", task_id=0, name="step", orchestrator="o", tries=1)
+    last = asyncio.ensure_future(worker.perform(stray))
+    await eventually(lambda: gated.running > 0)
+    await worker.stop(0.01)
+    async with asyncio.timeout(10):
+        assert not await last
+
+
+async def test_what_an_orchestrator_that_returned_left_behind_is_done_all_the_same(
+    gated: Any, eventually: Eventually
+) -> None:
+    @gated.orchestrator
+    def careless(context: Any) -> Any:
+        for number in range(3):
+            context.call_activity("step", number)
+        context.create_timer(gated.now() + timedelta(days=1))
+        return "done"
+
+    await gated.work(max_concurrent_activity_functions=1)
+    await gated.start("careless", "a")
+    assert (await gated.end("a")).output == '"done"'
+    gated.gate.set()
+    await eventually(lambda: gated.ran == 3)
+
+
+async def test_what_an_orchestrator_that_failed_left_behind_is_cancelled(gated: Any, eventually: Eventually) -> None:
+    @gated.orchestrator
+    def unlucky(context: Any) -> Any:
+        for number in range(3):
+            context.call_activity("step", number)
+        yield context.wait_for_external_event("go")
+        raise ValueError("no")
+
+    await gated.work(max_concurrent_activity_functions=1)
+    await gated.start("unlucky", "a")
+    await eventually(lambda: gated.running == 1)
+    await gated.send("a", EventRaised(timestamp=gated.now(), name="go"))
+    assert (await gated.end("a")).runtime_status is S.Failed
+    gated.gate.set()
+    await gated.start("one", "b")
+    assert (await gated.end("b")).output == "1"
+    assert gated.ran == 2

@@ -162,8 +162,9 @@ class Instance:
         self.version = await self.store.commit(self.turn(events=(), consumed=receipts, **fields))
 
     async def end(self, status: Status = Status.Completed, **fields: Any) -> None:
+        """An end that cancels whatever was called, unless told otherwise."""
         change = StatusChange(runtime_status=status, updated_at=THEN, output='"done"')
-        await self.commit(ended(), status=change, **fields)
+        await self.commit(ended(), status=change, **{"cancels_all": True, **fields})
 
 
 async def running(mail: Mail, instance_id: str = "one", **fields: Any) -> Instance:

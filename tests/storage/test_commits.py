@@ -360,6 +360,29 @@ async def test_dead_letters_outlive_their_instance(store: Store, mail: Mail) -> 
     assert [each.name for each in await store.list_dead_letters()] == ["SayHello"]
 
 
+async def test_after_a_flush_everything_of_a_commit_is_there(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await raise_event(store, "one", "consumed")
+    consumed = await mail.next()
+    await one.commit(
+        raised("go"),
+        messages=[message("two", "hello")],
+        queued=[one.work(0)],
+        status=StatusChange(runtime_status=Status.Running, updated_at=THEN, custom_status='"halfway"'),
+        consumed=[consumed.receipt],
+        dead_letters=[letter()],
+    )
+    await store.flush()
+
+    found = await store.get_instance("one")
+    assert found is not None
+    assert found.custom_status == '"halfway"'
+    assert len(await store.list_dead_letters()) == 1
+    assert not (await store.begin("one", None, [consumed])).deliveries
+    assert names([await mail.next("two")]) == ["hello"]
+    assert [each.task_id for each in await soon(store.receive_work(10))] == [0]
+
+
 # --- an end ------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,26 @@ async def test_work_of_an_ended_instance_is_not_offered_after_a_crash(hub: Hub) 
     assert [each.instance_id for each in await soon(store.receive_work(10))] == ["two"]
 
 
+async def test_an_end_that_cancels_nothing_leaves_what_is_queued_and_running(store: Store, mail: Mail) -> None:
+    one = await running(mail)
+    await one.commit(queued=[one.work(0)], inline=[one.work(1)])
+    await one.end(cancels_all=False)
+    await store.flush()
+    assert [each.task_id for each in await soon(store.receive_work(10))] == [0]
+    await store.complete_work(one.work(1), completed(1))
+    assert [each.event for each in await mail.rest()] == [completed(1)]
+
+
+async def test_what_the_last_commit_asks_for_is_not_cancelled_with_the_rest(
+    store: Store, mail: Mail, clock: HandClock
+) -> None:
+    one = await running(mail)
+    await one.commit(queued=[one.work(0)])
+    await one.end(queued=[one.work(1)], messages=[one.timer(2, clock.now() + timedelta(seconds=1))])
+    await store.flush()
+    assert [each.task_id for each in await soon(store.receive_work(10))] == [1]
+
+
 async def test_an_end_removes_timers(store: Store, mail: Mail, clock: HandClock) -> None:
     one = await running(mail)
     await one.commit(messages=[one.timer(0, clock.now() + timedelta(hours=1))])

@@ -32,6 +32,22 @@ async def test_pages_are_in_order_of_ids_and_leave_nothing_out(store: Store, mai
     assert sum(sizes) == 25
 
 
+async def test_ids_are_in_the_order_of_their_code_points(store: Store) -> None:
+    ids = ["Z", "a", "a-b", "aa", "z", "ä", "漢", "\uffee", "😀"]
+    for each in reversed(ids):
+        await create(store, each)
+    found, token = [], None
+    while True:
+        page = await store.list_instances(InstanceQuery(page_size=1, continuation_token=token))
+        found += [each.instance_id for each in page.instances]
+        token = page.continuation_token
+        if token is None:
+            break
+        assert token.isascii()
+        assert token.isprintable()
+    assert found == ids
+
+
 async def test_paging_survives_changes_between_pages(store: Store, mail: Mail) -> None:
     for each in ("b", "d", "f"):
         await finish(mail, each)
@@ -60,6 +76,9 @@ async def test_a_token_that_is_none_of_ours_is_refused(store: Store, mail: Mail,
         (InstanceQuery(statuses=frozenset({Status.Completed, Status.Running})), ["order-1", "order-2"]),
         (InstanceQuery(statuses=frozenset({Status.Terminated})), []),
         (InstanceQuery(name="stripes"), ["zebra"]),
+        (InstanceQuery(name="STRIPES"), ["zebra"]),
+        (InstanceQuery(name="stripe"), []),
+        (InstanceQuery(instance_id_prefix="ord", name="greet"), ["order-1", "order-2", "order_4"]),
         (InstanceQuery(created_from=THEN + timedelta(days=1)), ["order_4"]),
         (InstanceQuery(created_to=THEN + timedelta(days=1)), ["Order-3", "order-1", "order-2", "order_4", "zebra"]),
         (InstanceQuery(created_to=THEN), ["Order-3", "order-1", "order-2", "zebra"]),
@@ -75,6 +94,12 @@ async def test_filters(store: Store, mail: Mail, query: InstanceQuery, expected:
     await create(store, "zebra", name="Stripes")
     await create(store, "@counter@one")
     assert await all_ids(store, query) == expected
+
+
+async def test_names_differ_in_the_case_of_other_letters_than_ascii(store: Store) -> None:
+    await create(store, "one", name="Écoute")
+    assert await all_ids(store, InstanceQuery(name="ÉCOUTE")) == ["one"]
+    assert await all_ids(store, InstanceQuery(name="écoute")) == []
 
 
 async def test_times_in_another_zone_mean_the_same_moment(store: Store, mail: Mail) -> None:

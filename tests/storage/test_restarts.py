@@ -9,6 +9,7 @@ import pytest
 from storage_hubs import HandClock, Hub, nothing_lost
 from storage_mail import Mail, names
 from storage_records import (
+    THEN,
     Status,
     completed,
     create,
@@ -24,6 +25,7 @@ from storage_records import (
 
 from durable_ext.errors import StoreError
 from durable_ext.history import LIVE
+from durable_ext.storage.contract import StatusChange
 
 
 async def test_everything_is_there_after_a_restart(hub: Hub) -> None:
@@ -96,6 +98,27 @@ async def test_timers_that_came_due_in_between_come_at_once(hub: Hub, clock: Han
     await first.close()
     clock.advance(86400)
     assert names([await Mail(await hub.host()).next()]) == ["soon"]
+
+
+async def test_closing_does_what_commits_still_owed(hub: Hub) -> None:
+    first = await hub.host()
+    mail = Mail(first)
+    one = await running(mail)
+    await raise_event(first, "one", "consumed")
+    await one.commit(
+        messages=[message("two", "hello")],
+        queued=[one.work(0)],
+        status=StatusChange(runtime_status=Status.Running, updated_at=THEN, custom_status='"halfway"'),
+        consumed=[(await mail.next()).receipt],
+    )
+    await first.close()
+
+    second = await hub.host()
+    mail = Mail(second)
+    assert (await second.get_instance("one")).custom_status == '"halfway"'
+    assert names([await mail.next("two")]) == ["hello"]
+    assert await mail.rest("one") == []
+    assert [each.task_id for each in await soon(second.receive_work(10))] == [0]
 
 
 async def test_closing_finishes_what_was_accepted(hub: Hub) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from storage_mail import Mail, names
 from storage_records import create, finish, first_turn, message, raise_event, running, soon, start, version_of
 
 from durable_ext.errors import StoreError, StoreSchemaError
-from durable_ext.history import TERMINAL
+from durable_ext.history import LIVE, TERMINAL
 from durable_ext.messages import WorkItem
 from durable_ext.storage.sqlite.schema import APPLICATION_ID
 from durable_ext.storage.sqlite.store import SqliteStore
-from durable_ext.storage.sqlite.tables import VERSION
+from durable_ext.storage.sqlite.tables import KEPT, VERSION
 
 
 def look_like_a_diary(path: Path) -> None:
@@ -85,6 +87,16 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
         await SqliteStore(str(path)).open()
 
 
+@pytest.mark.parametrize("name", ["a b#c%20d", "frage?mode=memory", "ä'\"漢"])
+async def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    store = SqliteStore(str(tmp_path / name))
+    await store.open()
+    await create(store)
+    assert await store.get_instance("one") is not None
+    await store.close()
+    assert look(tmp_path / name, "SELECT instance_id FROM instances") == [("one",)]
+
+
 async def test_a_store_that_could_not_open_can_be_closed(path: Path) -> None:
     look_like_a_diary(path)
     store = SqliteStore(str(path))
@@ -95,11 +107,21 @@ async def test_a_store_that_could_not_open_can_be_closed(path: Path) -> None:
         await create(store)
 
 
-async def test_nothing_is_acknowledged_once_the_file_is_gone(sqlite: SqliteStore, path: Path) -> None:
+async def until_it_is_noticed(sqlite: SqliteStore) -> None:
+    """The writer looks for its file several times a second."""
+    for number in count():
+        await create(sqlite, f"after {number}")
+
+
+async def test_a_file_that_is_gone_is_noticed_and_nothing_is_acknowledged_from_then_on(
+    sqlite: SqliteStore, path: Path
+) -> None:
     await create(sqlite, "before")
     delete(path)
     with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
-        await create(sqlite, "after")
+        await soon(until_it_is_noticed(sqlite))
+    with pytest.raises(StoreError, match=r"hub\.db was deleted or replaced"):
+        await create(sqlite, "later")
     with pytest.raises(StoreError, match="unable to open"):
         await sqlite.get_instance("before")
     assert not exists(path), "and nobody makes a new one"
@@ -107,10 +129,10 @@ async def test_nothing_is_acknowledged_once_the_file_is_gone(sqlite: SqliteStore
         await sqlite.close()
 
 
-async def test_nothing_is_acknowledged_once_the_file_is_another(sqlite: SqliteStore, path: Path) -> None:
+async def test_a_file_that_was_replaced_is_noticed(sqlite: SqliteStore, path: Path) -> None:
     put_another_file_there(path)
     with pytest.raises(StoreError, match="deleted or replaced"):
-        await create(sqlite, "after")
+        await soon(until_it_is_noticed(sqlite))
     with pytest.raises(StoreError, match="deleted or replaced"):
         await sqlite.close()
 
@@ -261,6 +283,38 @@ async def test_kept_messages_are_not_delivered_after_a_restart(path: Path, sqlit
     await again.close()
 
 
+async def test_what_the_file_says_was_kept_comes_once(sqlite: SqliteStore, sqlite_mail: Mail, path: Path) -> None:
+    """So it is between a commit and the moment this process hears of it."""
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "early")
+    early = await sqlite_mail.next()
+    look(path, "UPDATE inbox SET visible_at = ?", KEPT)
+    found = (await sqlite.begin("one", None, [early])).deliveries
+    assert [(each.receipt, each.is_kept) for each in found] == [(early.receipt, True)]
+
+
+async def test_a_message_given_back_twice_comes_once(sqlite: SqliteStore, sqlite_mail: Mail) -> None:
+    await running(sqlite_mail)
+    await raise_event(sqlite, "one", "in hand")
+    delivery = await sqlite_mail.next()
+    await sqlite.give_back([delivery], 0)
+    await sqlite.give_back([delivery], 0)
+    assert await soon(sqlite.receive()) == [delivery]
+
+
+async def test_an_instance_replaced_from_outside_before_it_began_is_read_anew(path: Path) -> None:
+    hub = SqliteHub(HandClock(), str(path))
+    host, client = await hub.host(), await hub.client()
+    await create(host)
+    replacement = start("one", name="Again")
+    await client.create_instance(replacement, overridable=LIVE)
+    again = await Mail(host).until("Again")
+    loaded = await host.begin("one", None, again)
+    assert loaded.snapshot is not None
+    await host.commit(first_turn(replacement, loaded.snapshot.version))
+    await hub.close()
+
+
 async def test_nothing_of_a_purged_instance_stays_in_the_file(
     sqlite: SqliteStore, sqlite_mail: Mail, path: Path
 ) -> None:
@@ -293,6 +347,16 @@ async def test_timers_are_found_by_their_number(sqlite: SqliteStore, path: Path)
     """Cancelling one of many timers must not look at all of them."""
     plan = look(path, "EXPLAIN QUERY PLAN DELETE FROM inbox WHERE instance_id = ? AND task_id = ?", "one", 1)
     assert "inbox_by_instance (instance_id=? AND task_id=?)" in plan[0][-1]
+
+
+async def test_work_given_back_does_not_wait_for_a_clock_that_was_put_back(
+    sqlite: SqliteStore, sqlite_mail: Mail, clock: HandClock
+) -> None:
+    one = await running(sqlite_mail)
+    await one.commit(queued=[one.work(0)])
+    await sqlite.give_back_work(await soon(sqlite.receive_work(1)))
+    clock.jump(clock.now() - timedelta(hours=1))
+    assert len(await soon(sqlite.receive_work(1))) == 1
 
 
 async def test_calls_of_the_last_turn_are_made(sqlite: SqliteStore, sqlite_mail: Mail) -> None:

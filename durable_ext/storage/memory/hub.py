@@ -163,9 +163,9 @@ class MemoryHub:
     def commit(self, store: MemoryStore, commit: Commit) -> Version:
         """Everything of a turn, or nothing."""
         version = self.advance(commit)
+        self.clear_away(commit)
         self.send_out(commit, store)
         self.restate(commit)
-        self.clear_away(commit)
         return version
 
     def advance(self, commit: Commit) -> Version:
@@ -223,15 +223,14 @@ class MemoryHub:
 
     def clear_unwanted(self, commit: Commit, owned: Belongings) -> None:
         """Work items and timers that nobody waits for any more."""
-        has_ended = commit.status is not None and commit.status.runtime_status.is_terminal
-        if not has_ended and not commit.cancelled:
+        if not commit.cancels_all and not commit.cancelled:
             return
         numbers, execution_id = set(commit.cancelled), commit.execution_id
         for work in list(owned.work):
-            if has_ended or (work.execution_id == execution_id and work.task_id in numbers):
+            if commit.cancels_all or (work.execution_id == execution_id and work.task_id in numbers):
                 owned.remove_work(work)
         for stored, event in list(owned.timers()):
-            if has_ended or (stored.message.execution_id == execution_id and event.timer_id in numbers):
+            if commit.cancels_all or (stored.message.execution_id == execution_id and event.timer_id in numbers):
                 owned.remove_message(stored.receipt)
 
     # --- messages and work items ---------------------------------------------------------------------------

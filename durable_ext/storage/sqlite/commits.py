@@ -52,6 +52,7 @@ class EncodedCommit(NamedTuple):
     kept: list[int]
     completed: Sequence[WorkReceipt]
     cancelled: list[int]
+    cancels_all: bool
     dead_letters: list[Row]
 
 
@@ -88,6 +89,7 @@ def encode_commit(commit: Commit, now: int) -> EncodedCommit:
         kept=message_ids(commit.kept),
         completed=tuple(commit.completed),
         cancelled=list(commit.cancelled),
+        cancels_all=commit.cancels_all,
         dead_letters=[_letter_row(each) for each in commit.dead_letters],
     )
 
@@ -104,8 +106,7 @@ def carry_out(tx: Transaction, commit: EncodedCommit) -> Committed:
     stored = store_messages(tx, commit.messages)
     if commit.kept:
         keep_messages(tx, commit.kept)
-    if commit.status is not None and commit.status.runtime_status.is_terminal:
-        # Before the work of this commit is added: what the last turn still asks for without waiting is run.
+    if commit.cancels_all:  # before the work of this commit is added, which is not meant
         delete_all_work(tx, commit.instance_id)
         delete_with_later(tx, commit.consumed, commit.instance_id, commit.now)
     else:

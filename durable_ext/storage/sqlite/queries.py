@@ -64,6 +64,8 @@ def read_state(connection: sqlite3.Connection, instance_id: str, message_ids: Se
     turns = connection.execute(
         "SELECT turn, CAST(events AS BLOB) FROM turns WHERE key = ? ORDER BY turn", (key,)
     ).fetchall()
+    if not turns:
+        raise StoreError(f"the file is damaged: instance '{instance_id}' has a status row and no turns")
     history: list[HistoryEvent] = []
     unreadable = None
     try:

@@ -105,7 +105,7 @@ def ensure_schema(connection: sqlite3.Connection, path: str) -> None:
         is_empty = (application, found, tables) == (0, 0, 0)
         if not is_empty and (application != APPLICATION_ID or not 0 < found <= VERSION):
             raise StoreSchemaError(path, found, sorted(MIGRATIONS))
-        with nullcontext() if is_empty else _nobody_hosting(path):
+        with _nobody_hosting(path) if 0 < found < VERSION else nullcontext():
             _migrate(connection, found)
             connection.execute("COMMIT")
     except BaseException:

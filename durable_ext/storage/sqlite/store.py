@@ -210,7 +210,6 @@ class SqliteStore:
 
     def _on_purged(self, purged: instance_rows.Purged) -> None:
         for instance_id in purged.instance_ids:
-            self._fresh.pop(instance_id, None)
             self._changes.happened(instance_id, is_end=True)
         if self._inbox is not None:
             self._inbox.gone(purged.removed)

@@ -140,6 +140,7 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         "CREATE INDEX inbox_by_instance ON inbox (instance_id, task_id)",
         "CREATE INDEX inbox_by_time ON inbox (visible_at, id) WHERE visible_at > 1",
         # `due_at` is NULL while an item is claimed, 0 if it is to be run at once, else the time until which it waits.
+        # Nobody hosts a hub that is being brought up to date, so nothing is claimed.
         "DROP INDEX work_waiting",
         "ALTER TABLE work RENAME TO work_1",
         """
@@ -159,9 +160,9 @@ MIGRATIONS: Mapping[int, Sequence[str]] = {
         ) WITHOUT ROWID
         """,
         """
-        INSERT INTO work
-        SELECT instance_id, execution_id, task_id, 0, name, orchestrator, attempt, deliveries,
-            CASE WHEN is_claimed THEN NULL ELSE 0 END, queued_at, input
+        INSERT INTO work (instance_id, execution_id, task_id, asked, name, orchestrator, attempt, tries, due_at,
+            queued_at, input)
+        SELECT instance_id, execution_id, task_id, 0, name, orchestrator, attempt, deliveries, 0, queued_at, input
         FROM work_1
         """,
         "DROP TABLE work_1",

@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable_ext.errors import DurableError, StoreError
@@ -159,6 +160,7 @@ class Writer:
         try:
             connection = self._connect()
             self._file = self._find_file()
+            self._look_again_at = 0.0
         except Exception as error:
             _call(loop, _fail, opened, error)
             return
@@ -234,11 +236,15 @@ class Writer:
 
     def _check_file(self) -> None:
         """SQLite writes on in a file that was deleted: what is acknowledged then is gone with this process."""
+        # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
+        if (now := monotonic()) < self._look_again_at:
+            return
         if self._find_file() != self._file:
             raise StoreError(
                 f"{self._name} was deleted or replaced while this process had it open; nothing is stored any more. "
                 f"Stop this process before you put a file there."
             )
+        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
 
     def _find_file(self) -> tuple[int, int] | None:
         if self._name == MEMORY:
