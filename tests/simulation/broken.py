@@ -18,31 +18,30 @@ from durable_ext.errors import VersionConflictError
 from durable_ext.history import EventRaised, ExecutionStarted, HistoryEvent
 from durable_ext.messages import Message, WorkItem
 from durable_ext.storage.contract import Commit, Delivery, LoadedTurn, Version
-from durable_ext.storage.memory import MemoryStore
-from durable_ext.storage.memory.records import Belongings, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Connection, StoredMessage, StoredWork
 
 
 class NoVersionCheck(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         instance = self.instances.get(commit.instance_id)
         if instance is not None:
             commit = msgspec.structs.replace(commit, version=instance.version)
-        return super().commit(store, commit)
+        return super().commit(committer, commit)
 
 
 class SendsThoughTheCommitLost(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         try:
-            return super().commit(store, commit)
+            return super().commit(committer, commit)
         except VersionConflictError:
             self.send_out(msgspec.structs.replace(commit, inline=()), None)
             raise
 
 
 class ConflictRemovesConsumed(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         try:
-            return super().commit(store, commit)
+            return super().commit(committer, commit)
         except VersionConflictError:
             self.clear_away(msgspec.structs.replace(commit, status=None, kept=(), cancelled=()))
             raise
@@ -59,9 +58,9 @@ class KeepsTheReplacedHistory(HostileHub):
 
 
 class ForgetsDebtsAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         self._debts.clear()
-        super().crash(store)
+        super().leave(connection)
 
 
 class NeverWritesTheLastRow(HostileHub):
@@ -71,19 +70,19 @@ class NeverWritesTheLastRow(HostileHub):
 
 
 class LosesMessagesAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         for owned in self.belongings.values():
-            for each in [each for each in owned.messages.values() if each.holder is store]:
+            for each in [each for each in owned.messages.values() if each.holder is connection]:
                 owned.remove_message(each.receipt)
-        super().crash(store)
+        super().leave(connection)
 
 
 class LosesWorkAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         for owned in self.belongings.values():
-            for each in [each for each in owned.work.values() if each.holder is store]:
+            for each in [each for each in owned.work.values() if each.holder is connection]:
                 owned.remove_work(each.item.receipt)
-        super().crash(store)
+        super().leave(connection)
 
 
 class RemembersConsumed(HostileHub):

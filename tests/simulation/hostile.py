@@ -31,7 +31,7 @@ from durable_ext.storage.contract import (
 )
 from durable_ext.storage.memory.hub import MemoryHub
 from durable_ext.storage.memory.offers import Offers
-from durable_ext.storage.memory.records import Belongings, Stored, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Connection, Stored, StoredMessage, StoredWork
 from durable_ext.storage.memory.store import MemoryStore
 
 T = TypeVar("T")
@@ -94,13 +94,13 @@ class HostileOffers(Offers):
     def __init__(self, clock: Clock, chance: Chance) -> None:
         super().__init__(clock)
         self._chance, self._odds = chance, chance.odds
-        self._owners: dict[str, MemoryStore] = {}
+        self._owners: dict[str, Connection] = {}
 
-    def host_of(self, instance_id: str) -> MemoryStore | None:
+    def host_of(self, instance_id: str) -> Connection | None:
         owner = self._owners.get(instance_id)
         return owner if owner in self.hosts else super().host_of(instance_id)
 
-    def take_messages(self, host: MemoryStore, limit: int) -> list[StoredMessage]:
+    def take_messages(self, host: Connection, limit: int) -> list[StoredMessage]:
         if host.ready and self._chance.of(self._odds.split):
             limit = self._chance.up_to(len(host.ready))
         taken: list[StoredMessage] = []
@@ -114,7 +114,7 @@ class HostileOffers(Offers):
             self.perhaps_again(each, self._odds.again)
         return taken
 
-    def take_work(self, host: MemoryStore, limit: int) -> list[WorkItem]:
+    def take_work(self, host: Connection, limit: int) -> list[WorkItem]:
         taken = super().take_work(host, limit)
         for item in taken:
             self.perhaps_work_again(self._find_work(item))
@@ -200,11 +200,6 @@ class HostileHub(MemoryHub):
         self._firsts: dict[str, First] = {}
         self.on_crash: Callable[[HostileStore], None] = lambda store: None
 
-    def crash(self, store: MemoryStore) -> None:
-        if isinstance(store, HostileStore):
-            store.is_dead = True
-        super().crash(store)
-
     # --- instances ---------------------------------------------------------------------------------------
 
     def create(self, start: ExecutionStarted, overridable: Collection[OrchestrationRuntimeStatus]) -> None:
@@ -232,14 +227,14 @@ class HostileHub(MemoryHub):
 
     # --- turns -------------------------------------------------------------------------------------------
 
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         if self.chance.of(self.odds.conflict) and (instance := self.instances.get(commit.instance_id)) is not None:
             instance.version = next(self._numbers)
         version = self.advance(commit)
+        self.clear_away(commit)
         self.restate(commit)
         for item in commit.inline:
-            self.store_work(item, store)
-        self.clear_away(commit)
+            self.store_work(item, committer)
         debts: list[Callable[[], None]] = []
         if commit.messages or commit.queued or commit.dead_letters:
             debts.append(partial(self.send_out, msgspec.structs.replace(commit, inline=()), None))
@@ -376,6 +371,10 @@ class HostileStore(MemoryStore):
         self.is_dead = False
         self._chance, self._odds = hub.chance, hub.chance.odds
 
+    def crash(self) -> None:
+        self.is_dead = True
+        super().crash()
+
     async def close(self) -> None:
         self.hub.pay_all()
         await super().close()
@@ -406,7 +405,7 @@ class HostileStore(MemoryStore):
 
     def _let_go(self, taken: Sequence[Stored | None]) -> None:
         for each in taken:
-            if each is not None and each.holder is self:
+            if each is not None and each.holder is self.connection:
                 if isinstance(each, StoredWork):
                     each.count_try(-1)
                 else:

@@ -237,7 +237,7 @@ class World:
     def _crash(self, store: HostileStore) -> None:
         if self.crashes_left:
             self.crashes_left -= 1
-            self.hub.crash(store)
+            store.crash()
             self._spawn(self._replace())
 
     async def _replace(self) -> None:
