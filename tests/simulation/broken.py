@@ -109,7 +109,7 @@ class BeginsWithTheConsumed(RemembersConsumed):
 class DeliversUnderAnotherReceipt(HostileHub):
     def store_message(self, message: Message) -> None:
         super().store_message(message)
-        if self.chance.of(0.2) and isinstance(message.event, EventRaised):
+        if self.chance.happens(0.2) and isinstance(message.event, EventRaised):
             super().store_message(message)
 
 
@@ -215,7 +215,7 @@ class LosesMessagesWithAnAnswer(HostileHub):
 
 class LosesOutcomes(HostileHub):
     def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
-        if not self.chance.of(0.5):
+        if not self.chance.happens(0.5):
             super().complete_work(item, outcome)
         elif (stored := self.find_work(item.receipt)) is not None:
             self.belongings[item.instance_id].remove_work(stored.item.receipt)
@@ -234,7 +234,7 @@ class LosesTheStart(HostileHub):
         super().send_start(message)
         owned = self.belongings.get(message.instance_id, Belongings())
         for each in list(owned.messages.values()):
-            if isinstance(each.message.event, ExecutionStarted) and self.chance.of(0.3):
+            if isinstance(each.message.event, ExecutionStarted) and self.chance.happens(0.3):
                 owned.remove_message(each.receipt)
 
 
