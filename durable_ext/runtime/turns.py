@@ -283,10 +283,10 @@ def _is_delivery(arrival: Arrival) -> bool:
 
 
 def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:
-    """News and local outcomes in the order of their arrival; ahead of them what was not asked about."""
+    """News and local outcomes as they arrived; ahead of them what is kept, and what was not asked about."""
     asked = {each.receipt for each in arrivals if type(each) is Delivery}
-    answered = {each.receipt: each for each in news}
-    ordered: list[Arrival] = [each for each in news if each.receipt not in asked]
+    ordered: list[Arrival] = [each for each in news if each.is_kept or each.receipt not in asked]
+    answered = {each.receipt: each for each in news if not each.is_kept}
     for each in arrivals:
         if type(each) is LocalOutcome:
             ordered.append(each)

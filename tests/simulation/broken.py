@@ -18,31 +18,30 @@ from durable_ext.errors import VersionConflictError
 from durable_ext.history import EventRaised, ExecutionStarted, HistoryEvent
 from durable_ext.messages import Message, WorkItem
 from durable_ext.storage.contract import Commit, Delivery, LoadedTurn, Version
-from durable_ext.storage.memory import MemoryStore
-from durable_ext.storage.memory.records import Belongings, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Connection, StoredMessage, StoredWork
 
 
 class NoVersionCheck(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         instance = self.instances.get(commit.instance_id)
         if instance is not None:
             commit = msgspec.structs.replace(commit, version=instance.version)
-        return super().commit(store, commit)
+        return super().commit(committer, commit)
 
 
 class SendsThoughTheCommitLost(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         try:
-            return super().commit(store, commit)
+            return super().commit(committer, commit)
         except VersionConflictError:
             self.send_out(msgspec.structs.replace(commit, inline=()), None)
             raise
 
 
 class ConflictRemovesConsumed(HostileHub):
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         try:
-            return super().commit(store, commit)
+            return super().commit(committer, commit)
         except VersionConflictError:
             self.clear_away(msgspec.structs.replace(commit, status=None, kept=(), cancelled=()))
             raise
@@ -59,9 +58,9 @@ class KeepsTheReplacedHistory(HostileHub):
 
 
 class ForgetsDebtsAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         self._debts.clear()
-        super().crash(store)
+        super().leave(connection)
 
 
 class NeverWritesTheLastRow(HostileHub):
@@ -71,19 +70,19 @@ class NeverWritesTheLastRow(HostileHub):
 
 
 class LosesMessagesAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         for owned in self.belongings.values():
-            for each in [each for each in owned.messages.values() if each.holder is store]:
+            for each in [each for each in owned.messages.values() if each.holder is connection]:
                 owned.remove_message(each.receipt)
-        super().crash(store)
+        super().leave(connection)
 
 
 class LosesWorkAtACrash(HostileHub):
-    def crash(self, store: MemoryStore) -> None:
+    def leave(self, connection: Connection) -> None:
         for owned in self.belongings.values():
-            for each in [each for each in owned.work.values() if each.holder is store]:
+            for each in [each for each in owned.work.values() if each.holder is connection]:
                 owned.remove_work(each.item.receipt)
-        super().crash(store)
+        super().leave(connection)
 
 
 class RemembersConsumed(HostileHub):
@@ -110,7 +109,7 @@ class BeginsWithTheConsumed(RemembersConsumed):
 class DeliversUnderAnotherReceipt(HostileHub):
     def store_message(self, message: Message) -> None:
         super().store_message(message)
-        if self.chance.of(0.2) and isinstance(message.event, EventRaised):
+        if self.chance.happens(0.2) and isinstance(message.event, EventRaised):
             super().store_message(message)
 
 
@@ -216,7 +215,7 @@ class LosesMessagesWithAnAnswer(HostileHub):
 
 class LosesOutcomes(HostileHub):
     def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
-        if not self.chance.of(0.5):
+        if not self.chance.happens(0.5):
             super().complete_work(item, outcome)
         elif (stored := self.find_work(item.receipt)) is not None:
             self.belongings[item.instance_id].remove_work(stored.item.receipt)
@@ -235,7 +234,7 @@ class LosesTheStart(HostileHub):
         super().send_start(message)
         owned = self.belongings.get(message.instance_id, Belongings())
         for each in list(owned.messages.values()):
-            if isinstance(each.message.event, ExecutionStarted) and self.chance.of(0.3):
+            if isinstance(each.message.event, ExecutionStarted) and self.chance.happens(0.3):
                 owned.remove_message(each.receipt)
 
 

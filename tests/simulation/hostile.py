@@ -7,12 +7,13 @@ do not fail. What is likely is said by `Odds`. Nothing here breaks a promise: se
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
@@ -31,7 +32,7 @@ from durable_ext.storage.contract import (
 )
 from durable_ext.storage.memory.hub import MemoryHub
 from durable_ext.storage.memory.offers import Offers
-from durable_ext.storage.memory.records import Belongings, Instance, Stored, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Connection, Stored, StoredMessage, StoredWork
 from durable_ext.storage.memory.store import MemoryStore
 
 T = TypeVar("T")
@@ -70,9 +71,16 @@ class Chance:
 
     def __init__(self, seed: object, odds: Odds) -> None:
         self._random, self.odds = Random(str(seed)), odds
+        self.taken: Counter[str] = Counter()
 
-    def of(self, probability: float) -> bool:
-        """Whether it happens."""
+    def of(self, freedom: str) -> bool:
+        """Whether it is taken, here and now."""
+        taken = self.happens(getattr(self.odds, freedom))
+        self.taken[freedom] += taken
+        return taken
+
+    def happens(self, probability: float) -> bool:
+        """Whether something of this probability happens."""
         return probability > 0 and self._random.random() < probability
 
     def seconds(self, most: float = 3.0) -> float:
@@ -94,14 +102,14 @@ class HostileOffers(Offers):
     def __init__(self, clock: Clock, chance: Chance) -> None:
         super().__init__(clock)
         self._chance, self._odds = chance, chance.odds
-        self._owners: dict[str, MemoryStore] = {}
+        self._owners: dict[str, Connection] = {}
 
-    def host_of(self, instance_id: str) -> MemoryStore | None:
+    def host_of(self, instance_id: str) -> Connection | None:
         owner = self._owners.get(instance_id)
         return owner if owner in self.hosts else super().host_of(instance_id)
 
-    def take_messages(self, host: MemoryStore, limit: int) -> list[StoredMessage]:
-        if host.ready and self._chance.of(self._odds.split):
+    def take_messages(self, host: Connection, limit: int) -> list[StoredMessage]:
+        if host.ready and self._chance.of("split"):
             limit = self._chance.up_to(len(host.ready))
         taken: list[StoredMessage] = []
         while host.ready and len(taken) < limit:
@@ -111,10 +119,10 @@ class HostileOffers(Offers):
             each.holder = host
             each.tries += 1
             taken.append(each)
-            self.perhaps_again(each, self._odds.again)
+            self.perhaps_again(each, "again")
         return taken
 
-    def take_work(self, host: MemoryStore, limit: int) -> list[WorkItem]:
+    def take_work(self, host: Connection, limit: int) -> list[WorkItem]:
         taken = super().take_work(host, limit)
         for item in taken:
             self.perhaps_work_again(self._find_work(item))
@@ -125,9 +133,9 @@ class HostileOffers(Offers):
 
     # --- once more ---------------------------------------------------------------------------------------
 
-    def perhaps_again(self, each: StoredMessage, probability: float) -> None:
+    def perhaps_again(self, each: StoredMessage, freedom: str) -> None:
         """Perhaps deliver it again after a while."""
-        if self._chance.of(probability):
+        if self._chance.of(freedom):
             self._clock.call_later(self._chance.seconds(), self.again, each)
 
     def again(self, each: StoredMessage) -> None:
@@ -135,7 +143,7 @@ class HostileOffers(Offers):
         if each.is_gone or not self.hosts:
             return
         each.holder = None
-        if self._chance.of(self._odds.astray):
+        if self._chance.of("astray"):
             host = self._chance.choice(self.hosts)
             host.ready.append(each)
             host.messages_came.set()
@@ -144,7 +152,7 @@ class HostileOffers(Offers):
 
     def perhaps_work_again(self, each: StoredWork) -> None:
         """Perhaps hand it out again after a while."""
-        if self._chance.of(self._odds.work_again):
+        if self._chance.of("work_again"):
             self._clock.call_later(self._chance.seconds(), self.work_again, each)
 
     def work_again(self, each: StoredWork) -> None:
@@ -156,7 +164,7 @@ class HostileOffers(Offers):
 
     def perhaps_hand_over(self, instance_id: str) -> None:
         """Perhaps give the instance to another worker after a while."""
-        if self._chance.of(self._odds.hand_over):
+        if self._chance.of("hand_over"):
             self._clock.call_later(self._chance.seconds(), self._hand_over, instance_id)
 
     def _hand_over(self, instance_id: str) -> None:
@@ -181,22 +189,24 @@ class _Offers(HostileOffers):
         return found
 
 
+class First(NamedTuple):
+    """What a client's start has made: a version, and an execution that is to begin."""
+
+    version: int
+    execution_id: str | None
+
+
 class HostileHub(MemoryHub):
     """Pays the debts of its commits later, in their order, whoever lives; and moves versions."""
 
     def __init__(self, clock: Clock, chance: Chance, traits: StoreTraits | None = None) -> None:
         super().__init__(clock, traits)
-        self.chance, self.odds = chance, chance.odds
+        self.chance = chance
         self.offers: HostileOffers = _Offers(self)
         self._rows: dict[str, InstanceRecord] = {}
         self._debts: defaultdict[str, deque[Callable[[], None]]] = defaultdict(deque)
-        self._firsts: dict[str, int] = {}
+        self._firsts: dict[str, First] = {}
         self.on_crash: Callable[[HostileStore], None] = lambda store: None
-
-    def crash(self, store: MemoryStore) -> None:
-        if isinstance(store, HostileStore):
-            store.is_dead = True
-        super().crash(store)
 
     # --- instances ---------------------------------------------------------------------------------------
 
@@ -207,8 +217,8 @@ class HostileHub(MemoryHub):
     def send_start(self, message: Message) -> None:
         instance = self.instances[message.instance_id]
         self._rows[message.instance_id] = instance.row
-        self._firsts[message.instance_id] = instance.version
-        self._owe(message.instance_id, [partial(self.store_message, message)], self.odds.late_start)
+        self._firsts[message.instance_id] = First(instance.version, message.execution_id)
+        self._owe(message.instance_id, [partial(self.store_message, message)], "late_start")
 
     def purge(self, instance_ids: Collection[str]) -> int:
         for each in instance_ids:
@@ -225,25 +235,26 @@ class HostileHub(MemoryHub):
 
     # --- turns -------------------------------------------------------------------------------------------
 
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
-        if self.chance.of(self.odds.conflict) and (instance := self.instances.get(commit.instance_id)) is not None:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
+        if self.chance.of("conflict") and (instance := self.instances.get(commit.instance_id)) is not None:
             instance.version = next(self._numbers)
         version = self.advance(commit)
+        self.clear_away(commit)
         self.restate(commit)
         for item in commit.inline:
-            self.store_work(item, store)
-        self.clear_away(commit)
+            self.store_work(item, committer)
         debts: list[Callable[[], None]] = []
         if commit.messages or commit.queued or commit.dead_letters:
             debts.append(partial(self.send_out, msgspec.structs.replace(commit, inline=()), None))
         if commit.status is not None:
             debts.append(partial(self._write_row, commit.instance_id, self.instances[commit.instance_id].row))
-        self._owe(commit.instance_id, debts, self.odds.debt)
+        self._owe(commit.instance_id, debts, "debt")
         self._disturb(commit)
         return version
 
     def clear_unwanted(self, commit: Commit, owned: Belongings) -> None:
-        if not self.chance.of(self.odds.unwanted):
+        is_anything = commit.cancels_all or commit.cancelled
+        if is_anything and not self.chance.of("unwanted"):
             super().clear_unwanted(commit, owned)
 
     def _write_row(self, instance_id: str, row: InstanceRecord) -> None:
@@ -255,23 +266,23 @@ class HostileHub(MemoryHub):
         owned = self.belongings.get(commit.instance_id, Belongings())
         for each in owned.messages.values():
             if each.is_kept and each.holder is None:
-                self.offers.perhaps_again(each, self.odds.kept_again)
+                self.offers.perhaps_again(each, "kept_again")
         for item in commit.inline:
             if item.receipt in owned.work:
                 self.offers.perhaps_work_again(owned.work[item.receipt])
 
     # --- what commits owe --------------------------------------------------------------------------------
 
-    def _owe(self, instance_id: str, debts: Sequence[Callable[[], None]], probability: float) -> None:
+    def _owe(self, instance_id: str, debts: Sequence[Callable[[], None]], freedom: str) -> None:
         """Do these now, or some time later; never before what the instance owed already."""
         owed = self._debts[instance_id]
         owed.extend(debts)
-        if self.chance.of(probability):
+        if self.chance.of(freedom):
             for _ in debts:
                 self.clock.call_later(self.chance.seconds(), self.pay, instance_id, 1)
             self.clock.call_later(self.chance.seconds() + 3, self.pay, instance_id)
         elif len(owed) == len(debts):
-            late = len(debts) > 1 and self.chance.of(self.odds.late_row)
+            late = len(debts) > 1 and self.chance.of("late_row")
             self.pay(instance_id, len(debts) - 1 if late else len(debts))
             if late:
                 self.clock.call_later(self.chance.seconds(), self.pay, instance_id)
@@ -296,17 +307,17 @@ class HostileHub(MemoryHub):
 
     def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
         instance = self.instances.get(instance_id)
-        if known is None and instance is not None and self._may_be_fresh(instance, deliveries):
-            return self._as_fresh(instance, deliveries)
+        if known is None and self._may_be_fresh(instance_id, deliveries):
+            return self._as_fresh(instance_id, deliveries)
         if instance is None:
             deliveries = self._without_early(instance_id, deliveries)
-        if known is not None and self.chance.of(self.odds.chatty):
+        if known is not None and self.chance.of("chatty"):
             known = object()
         loaded = super().begin(instance_id, known, deliveries)
-        if known is not None and loaded.snapshot is not None and self.chance.of(self.odds.blind):
+        if known is not None and loaded.snapshot is not None and self.chance.of("blind"):
             news = {each.receipt for each in deliveries}
             loaded = LoadedTurn(snapshot=None, deliveries=[each for each in loaded.deliveries if each.receipt in news])
-        if instance is not None and instance.row.runtime_status is Status.Pending and self.chance.of(self.odds.eager):
+        if instance is not None and instance.row.runtime_status is Status.Pending and self.chance.of("eager"):
             loaded = self._with_start(loaded)
         return loaded
 
@@ -321,19 +332,21 @@ class HostileHub(MemoryHub):
                 self.offer_again(owned.messages[each.receipt], 1.0)
         return ()
 
-    def _may_be_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> bool:
-        """Whether the start is delivered for the first time, and nothing was before it."""
-        instance_id = instance.row.instance_id
-        if instance_id not in self._firsts or not any(isinstance(each.event, ExecutionStarted) for each in deliveries):
+    def _may_be_fresh(self, instance_id: str, deliveries: Sequence[Delivery]) -> bool:
+        """Whether its start is among these, and all are delivered for the first time."""
+        first = self._firsts.get(instance_id)
+        if first is None or not any(each.execution_id == first.execution_id for each in deliveries):
             return False
-        is_first = all(each.tries == 1 for each in deliveries)
-        return is_first and self.chance.of(self.odds.fresh)
+        return all(each.tries == 1 for each in deliveries) and self.chance.of("fresh")
 
-    def _as_fresh(self, instance: Instance, deliveries: Sequence[Delivery]) -> LoadedTurn:
-        instance_id = instance.row.instance_id
+    def _as_fresh(self, instance_id: str, deliveries: Sequence[Delivery]) -> LoadedTurn:
         first = self._firsts.pop(instance_id)  # once: after that it has been delivered before
-        snapshot = Snapshot(instance_id=instance_id, version=first, status=Status.Pending, history=[])
-        return LoadedTurn(snapshot=snapshot, deliveries=list({each.receipt: each for each in deliveries}.values()))
+        snapshot = Snapshot(instance_id=instance_id, version=first.version, status=Status.Pending, history=[])
+        owned = self.belongings.get(instance_id, Belongings())
+        news = [
+            each for each in deliveries if each.execution_id == first.execution_id or each.receipt in owned.messages
+        ]
+        return LoadedTurn(snapshot=snapshot, deliveries=list({each.receipt: each for each in news}.values()))
 
     def _with_start(self, loaded: LoadedTurn) -> LoadedTurn:
         if loaded.snapshot is None:
@@ -348,13 +361,19 @@ class HostileHub(MemoryHub):
     # --- work items --------------------------------------------------------------------------------------
 
     def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
-        if self.find_work(item.receipt) is None and self.chance.of(self.odds.outcome_again):
+        if self.find_work(item.receipt) is None and self.chance.of("outcome_again"):
             self.store_message(Message(instance_id=item.instance_id, event=outcome, execution_id=item.execution_id))
         super().complete_work(item, outcome)
 
 
 def _is_start(stored: StoredMessage) -> bool:
     return isinstance(stored.message.event, ExecutionStarted)
+
+
+def _reread(delivery: Delivery) -> Delivery:
+    """With an event of its own, as if it had been decoded: two deliveries of a message share no object."""
+    event: HistoryEvent = copy(delivery.event)
+    return msgspec.structs.replace(delivery, event=event)
 
 
 class HostileStore(MemoryStore):
@@ -365,7 +384,11 @@ class HostileStore(MemoryStore):
     def __init__(self, hub: HostileHub) -> None:
         super().__init__(hub)
         self.is_dead = False
-        self._chance, self._odds = hub.chance, hub.chance.odds
+        self._chance = hub.chance
+
+    def crash(self) -> None:
+        self.is_dead = True
+        super().crash()
 
     async def close(self) -> None:
         self.hub.pay_all()
@@ -379,17 +402,17 @@ class HostileStore(MemoryStore):
         await self._stumble()
         deliveries = await super().receive()
         try:
-            await self._stumble(self._odds.lost_batch)
+            await self._stumble("lost_batch")
         except BaseException:
             self._let_go([self.hub.find_message(each) for each in deliveries])
             raise
-        return deliveries
+        return [_reread(each) for each in deliveries]
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
         await self._stumble()
         items = await super().receive_work(limit)
         try:
-            await self._stumble(self._odds.lost_batch)
+            await self._stumble("lost_batch")
         except BaseException:
             self._let_go([self.hub.find_work(each.receipt) for each in items])
             raise
@@ -397,7 +420,7 @@ class HostileStore(MemoryStore):
 
     def _let_go(self, taken: Sequence[Stored | None]) -> None:
         for each in taken:
-            if each is not None and each.holder is self:
+            if each is not None and each.holder is self.connection:
                 if isinstance(each, StoredWork):
                     each.count_try(-1)
                 else:
@@ -405,7 +428,8 @@ class HostileStore(MemoryStore):
                 self.hub.offer_again(each, self._chance.seconds())
 
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
-        return await self._call(super().begin, instance_id, known, deliveries)
+        loaded = await self._call(super().begin, instance_id, known, deliveries)
+        return LoadedTurn(snapshot=loaded.snapshot, deliveries=[_reread(each) for each in loaded.deliveries])
 
     async def commit(self, commit: Commit) -> Version:
         return await self._call(super().commit, commit)
@@ -431,15 +455,15 @@ class HostileStore(MemoryStore):
         await self._stumble()
         return result
 
-    async def _stumble(self, error: float | None = None) -> None:
+    async def _stumble(self, error: str = "error") -> None:
         await self._stop_if_dead()
-        if self._chance.of(self._odds.crash):
+        if self._chance.of("crash"):
             self.hub.on_crash(self)
             await self._stop_if_dead()
-        if self._chance.of(self._odds.pause):
+        if self._chance.of("pause"):
             await sleep(self.hub.clock, self._chance.seconds())
             await self._stop_if_dead()
-        if self._chance.of(self._odds.error if error is None else error):
+        if self._chance.of(error):
             raise StoreError("by chance")
 
     async def _stop_if_dead(self) -> None:

@@ -80,10 +80,11 @@ class Result:
 
 @dataclass
 class Outcome:
-    """What came of a program: by instance, and how often each activity was run."""
+    """What came of a program, by instance; how often each activity was run, and each freedom taken."""
 
     results: dict[str, Result] = field(default_factory=dict)
     runs: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
 
@@ -122,6 +123,7 @@ class World:
                 await self._until(live, lambda row: row.runtime_status.is_terminal)
             await sleep(self.clock, 1.0)
         self._take_stock()
+        self.outcome.taken = self.hub.chance.taken
         return self.outcome
 
     def _live(self) -> str | None:
@@ -237,7 +239,7 @@ class World:
     def _crash(self, store: HostileStore) -> None:
         if self.crashes_left:
             self.crashes_left -= 1
-            self.hub.crash(store)
+            store.crash()
             self._spawn(self._replace())
 
     async def _replace(self) -> None:

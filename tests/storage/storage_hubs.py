@@ -135,7 +135,7 @@ class DictionaryHub(Hub):
         return MemoryStore(self._hub)
 
     async def crash(self, store: MemoryStore) -> None:
-        self._hub.crash(store)
+        store.crash()
 
 
 def make_hub(kind: str, directory: Path, clock: HandClock) -> Hub:

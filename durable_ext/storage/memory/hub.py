@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,6 +37,7 @@ from durable_ext.storage.contract import (
 from durable_ext.storage.memory.offers import Offers
 from durable_ext.storage.memory.records import (
     Belongings,
+    Connection,
     Instance,
     Stored,
     StoredMessage,
@@ -46,9 +46,6 @@ from durable_ext.storage.memory.records import (
     matches,
     next_row,
 )
-
-if TYPE_CHECKING:
-    from durable_ext.storage.memory.store import MemoryStore
 
 UNKNOWN = 0
 """The version of an instance that does not exist."""
@@ -64,7 +61,7 @@ class MemoryHub:
         self.clock = clock or SystemClock()
         self.traits = traits or StoreTraits()
         self.offers = Offers(self.clock)
-        self.stores: list[MemoryStore] = []
+        self.connections: list[Connection] = []
         self.instances: dict[str, Instance] = {}
         self.dead_letters: list[DeadLetter] = []
         self.belongings: defaultdict[str, Belongings] = defaultdict(Belongings)
@@ -73,18 +70,12 @@ class MemoryHub:
 
     # --- who is connected --------------------------------------------------------------------------------
 
-    def leave(self, store: MemoryStore) -> None:
-        """A store has been closed: what it had in hand is offered again."""
-        self.stores.remove(store)
-        if store in self.offers.hosts:
-            in_hand = [each for owned in self.belongings.values() for each in owned if each.holder is store]
-            self.offers.leave(store, in_hand)
-
-    def crash(self, store: MemoryStore) -> None:
-        """End a store as the death of its process does: nothing it has begun goes on, and who waits in it waits on."""
-        if store.is_open:
-            store.is_open = False
-            self.leave(store)
+    def leave(self, connection: Connection) -> None:
+        """A store has been closed, or has died: what it had in hand is offered again."""
+        self.connections.remove(connection)
+        if connection in self.offers.hosts:
+            in_hand = [each for owned in self.belongings.values() for each in owned if each.holder is connection]
+            self.offers.leave(connection, in_hand)
 
     # --- instances ---------------------------------------------------------------------------------------
 
@@ -139,8 +130,8 @@ class MemoryHub:
         return [row for row in rows if row is not None and matches(query, row)]
 
     def _tell(self, instance_id: str, *, is_end: bool) -> None:
-        for store in self.stores:
-            store.changes.happened(instance_id, is_end=is_end)
+        for connection in self.connections:
+            connection.changes.happened(instance_id, is_end=is_end)
 
     # --- turns -------------------------------------------------------------------------------------------
 
@@ -160,11 +151,11 @@ class MemoryHub:
             found = [*(each for each in owned.messages.values() if each.is_kept), *found]
         return LoadedTurn(snapshot=snapshot, deliveries=[each.as_delivery() for each in dict.fromkeys(found)])
 
-    def commit(self, store: MemoryStore, commit: Commit) -> Version:
+    def commit(self, committer: Connection, commit: Commit) -> Version:
         """Everything of a turn, or nothing."""
         version = self.advance(commit)
         self.clear_away(commit)
-        self.send_out(commit, store)
+        self.send_out(commit, committer)
         self.restate(commit)
         return version
 
@@ -185,7 +176,7 @@ class MemoryHub:
         instance.version = next(self._numbers)
         return instance.version
 
-    def send_out(self, commit: Commit, claimant: MemoryStore | None) -> None:
+    def send_out(self, commit: Commit, claimant: Connection | None) -> None:
         """The outgoing messages, work items and dead letters. Without a claimant, inline work is offered too."""
         for message in commit.messages:
             self.store_message(message)
@@ -254,7 +245,7 @@ class MemoryHub:
         else:
             self.offers.offer(stored)
 
-    def store_work(self, item: WorkItem, claimant: MemoryStore | None) -> None:
+    def store_work(self, item: WorkItem, claimant: Connection | None) -> None:
         """Store a work item, claimed, or offered to all."""
         stored, owned = StoredWork(item, claimant), self.belongings[item.instance_id]
         owned.remove_work(item.receipt)

@@ -8,21 +8,17 @@ from collections.abc import Iterable
 from datetime import datetime
 from hashlib import md5
 from itertools import count
-from typing import TYPE_CHECKING
 
 from durable_ext.clock import Alarm, Clock
 from durable_ext.messages import WorkItem
-from durable_ext.storage.memory.records import Stored, StoredMessage, StoredWork
-
-if TYPE_CHECKING:
-    from durable_ext.storage.memory.store import MemoryStore
+from durable_ext.storage.memory.records import Connection, Stored, StoredMessage, StoredWork
 
 
 class Offers:
     """What waits to be handed out, and the hosts to hand it to."""
 
     def __init__(self, clock: Clock) -> None:
-        self.hosts: list[MemoryStore] = []
+        self.hosts: list[Connection] = []
         self._clock = clock
         self._numbers = count(1)
         self._turns = count()
@@ -87,7 +83,7 @@ class Offers:
 
     # --- handing out -------------------------------------------------------------------------------------
 
-    def take_messages(self, host: MemoryStore, limit: int) -> list[StoredMessage]:
+    def take_messages(self, host: Connection, limit: int) -> list[StoredMessage]:
         """Messages for this host, now in its hands."""
         taken: list[StoredMessage] = []
         while host.ready and len(taken) < limit:
@@ -98,7 +94,7 @@ class Offers:
                 taken.append(each)
         return taken
 
-    def take_work(self, host: MemoryStore, limit: int) -> list[WorkItem]:
+    def take_work(self, host: Connection, limit: int) -> list[WorkItem]:
         """The work items that have waited longest, now claimed by this host."""
         taken: list[WorkItem] = []
         while self._work and len(taken) < limit:
@@ -111,7 +107,7 @@ class Offers:
 
     # --- hosts -------------------------------------------------------------------------------------------
 
-    def host_of(self, instance_id: str) -> MemoryStore | None:
+    def host_of(self, instance_id: str) -> Connection | None:
         """Who runs the turns of an instance: the host that has drawn the highest number for it.
 
         So an instance changes hands only when one of the two comes or goes.
@@ -122,7 +118,7 @@ class Offers:
             self.hosts, key=lambda host: md5(f"{instance_id} {host.number}".encode(), usedforsecurity=False).digest()
         )
 
-    def join(self, host: MemoryStore) -> None:
+    def join(self, host: Connection) -> None:
         """One host more: it takes its share from the others, who are told."""
         others = list(self.hosts)
         host.number = next(self._numbers)
@@ -131,7 +127,7 @@ class Offers:
         for each in others:
             each.lost()
 
-    def leave(self, host: MemoryStore, in_hand: Iterable[Stored]) -> None:
+    def leave(self, host: Connection, in_hand: Iterable[Stored]) -> None:
         """One host less: what it had in hand is offered again."""
         self.hosts.remove(host)
         self._unhosted.extend(host.ready)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import string
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from durable_ext.history import ExecutionStarted, HistoryEvent, TimerFired
 from durable_ext.messages import Message, WorkItem, WorkReceipt
 from durable_ext.storage.contract import Delivery, InstanceQuery, InstanceRecord, Receipt, StatusChange
-
-if TYPE_CHECKING:
-    from durable_ext.storage.memory.store import MemoryStore
+from durable_ext.storage.watching import Changes
 
 ENTITY = "@"
 """The ids of entities begin with it; they are listed only to those who ask for them."""
@@ -34,13 +34,29 @@ class Instance:
 
 
 @dataclass(slots=True, eq=False)
+class Connection:
+    """A store object, as its hub knows it.
+
+    Of a host: `number` tells it from the others, `ready` is what waits for it, `lost` tells it that instances are gone.
+    """
+
+    changes: Changes
+    is_open: bool = False
+    number: int = 0
+    ready: deque[StoredMessage] = field(default_factory=deque)
+    messages_came: asyncio.Event = field(default_factory=asyncio.Event)
+    work_came: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: Callable[[], None] = lambda: None
+
+
+@dataclass(slots=True, eq=False)
 class StoredMessage:
     """A message: in the hands of its `holder`, or kept with its instance, or waiting for somebody, or gone."""
 
     receipt: int
     message: Message
     tries: int = 0
-    holder: MemoryStore | None = None
+    holder: Connection | None = None
     is_kept: bool = False
     is_gone: bool = False
 
@@ -66,7 +82,7 @@ class StoredWork:
     """A work item: claimed by its `holder`, or waiting, or gone."""
 
     item: WorkItem
-    holder: MemoryStore | None = None
+    holder: Connection | None = None
     is_gone: bool = False
 
     @property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 
@@ -26,7 +24,7 @@ from durable_ext.storage.contract import (
     Watch,
 )
 from durable_ext.storage.memory.hub import MemoryHub
-from durable_ext.storage.memory.records import StoredMessage
+from durable_ext.storage.memory.records import Connection
 from durable_ext.storage.paging import decode_token, encode_token
 from durable_ext.storage.watching import Changes
 
@@ -42,14 +40,7 @@ class MemoryStore:
 
     def __init__(self, hub: MemoryHub | None = None, clock: Clock | None = None) -> None:
         self.hub = hub if hub is not None else MemoryHub(clock)
-        self.changes = Changes(self.hub.clock)
-        self.is_open = False
-        # What `memory.offers` knows of a host: its number, what waits for it, and how to tell it.
-        self.number = 0
-        self.ready: deque[StoredMessage] = deque()
-        self.messages_came = asyncio.Event()
-        self.work_came = asyncio.Event()
-        self.lost: Callable[[], None] = _nothing
+        self.connection = Connection(Changes(self.hub.clock))
 
     @property
     def traits(self) -> StoreTraits:
@@ -60,18 +51,25 @@ class MemoryStore:
 
     async def open(self) -> None:
         """Connect."""
-        if not self.is_open:
-            self.is_open = True
-            self.hub.stores.append(self)
+        if not self.connection.is_open:
+            self.connection.is_open = True
+            self.hub.connections.append(self.connection)
 
     async def close(self) -> None:
         """Let go of what is in hand, and wake whoever waits."""
-        if self.is_open:
-            self.is_open = False
-            self.hub.leave(self)
-            self.messages_came.set()
-            self.work_came.set()
-            self.changes.may_have_happened()
+        connection = self.connection
+        if connection.is_open:
+            connection.is_open = False
+            self.hub.leave(connection)
+            connection.messages_came.set()
+            connection.work_came.set()
+            connection.changes.may_have_happened()
+
+    def crash(self) -> None:
+        """End this object as the death of its process would: what is in hand comes again, and who waits waits on."""
+        if self.connection.is_open:
+            self.connection.is_open = False
+            self.hub.leave(self.connection)
 
     async def create_instance(
         self, start: ExecutionStarted, *, overridable: frozenset[OrchestrationRuntimeStatus]
@@ -107,7 +105,7 @@ class MemoryStore:
     def watch(self, instance_id: str, *, until_ended: bool = False) -> AbstractContextManager[Watch]:
         """Notice changes from now on."""
         self._opened()
-        return self.changes.watch(instance_id, until_ended=until_ended)
+        return self.connection.changes.watch(instance_id, until_ended=until_ended)
 
     async def purge(self, instance_ids: Collection[str]) -> int:
         """Remove those that have ended."""
@@ -126,20 +124,20 @@ class MemoryStore:
 
     async def host(self, owner: str, lost: Callable[[], None]) -> None:
         """Take a share of the instances. Nobody asks who the hosts are, so `owner` is not kept."""
-        if self in self._opened().offers.hosts:
+        if self.connection in self._opened().offers.hosts:
             raise StoreError("this store object hosts its hub already; make another one")
-        self.lost = lost
-        self.hub.offers.join(self)
+        self.connection.lost = lost
+        self.hub.offers.join(self.connection)
 
     def is_local(self, instance_id: str) -> bool:
         """Whether the instance is in this host's share."""
-        return self.hub.offers.host_of(instance_id) is self
+        return self.hub.offers.host_of(instance_id) is self.connection
 
     async def receive(self) -> list[Delivery]:
         """Wait for messages to instances of this host's share."""
-        while not (taken := self._hosted().offers.take_messages(self, BATCH)):
-            self.messages_came.clear()
-            await self.messages_came.wait()
+        while not (taken := self._hosted().offers.take_messages(self.connection, BATCH)):
+            self.connection.messages_came.clear()
+            await self.connection.messages_came.wait()
         return [each.as_delivery() for each in taken]
 
     async def begin(self, instance_id: str, known: Version | None, deliveries: Sequence[Delivery]) -> LoadedTurn:
@@ -148,7 +146,7 @@ class MemoryStore:
 
     async def commit(self, commit: Commit) -> Version:
         """Make a turn count."""
-        return self._hosted().commit(self, commit)
+        return self._hosted().commit(self.connection, commit)
 
     async def flush(self) -> None:
         """Nothing is ever owed."""
@@ -158,7 +156,7 @@ class MemoryStore:
         hub = self._hosted()
         for each in deliveries:
             stored = hub.find_message(each)
-            if stored is not None and stored.holder is self:
+            if stored is not None and stored.holder is self.connection:
                 stored.tries -= 1
                 hub.offer_again(stored, delay)
 
@@ -166,9 +164,9 @@ class MemoryStore:
 
     async def receive_work(self, limit: int) -> list[WorkItem]:
         """Wait for work items, of whatever instances."""
-        while not (taken := self._hosted().offers.take_work(self, limit)):
-            self.work_came.clear()
-            await self.work_came.wait()
+        while not (taken := self._hosted().offers.take_work(self.connection, limit)):
+            self.connection.work_came.clear()
+            await self.connection.work_came.wait()
         return taken
 
     async def complete_work(self, item: WorkItem, outcome: HistoryEvent) -> None:
@@ -180,7 +178,7 @@ class MemoryStore:
         hub = self._hosted()
         for each in items:
             stored = hub.find_work(each.receipt)
-            if stored is not None and stored.holder is self:
+            if stored is not None and stored.holder is self.connection:
                 stored.count_try(-1)
                 hub.offer_again(stored, delay)
 
@@ -191,15 +189,11 @@ class MemoryStore:
     # --- inside ------------------------------------------------------------------------------------------
 
     def _opened(self) -> MemoryHub:
-        if not self.is_open:
+        if not self.connection.is_open:
             raise StoreError("the store in memory was closed, or never opened")
         return self.hub
 
     def _hosted(self) -> MemoryHub:
-        if self not in self._opened().offers.hosts:
+        if self.connection not in self._opened().offers.hosts:
             raise StoreError("this store object is no host of its hub: call host() first")
         return self.hub
-
-
-def _nothing() -> None:
-    pass
