@@ -40,6 +40,7 @@ from durable_ext.runtime.register import Register
 from durable_ext.runtime.state import LocalOutcome
 from durable_ext.storage.contract import Delivery, Snapshot
 
+NAME = "some orchestrator"
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SEGMENTATION_FAULT = "signal 11 (SIGSEGV)"
 
@@ -459,8 +460,9 @@ async def test_a_call_that_runs_alone_for_long_runs_on_beside_others(lab: Lab, t
     running = asyncio.create_task(quarantine.call(item(name, f'"{tmp_path / "marker"}"')))
     while not lab.is_alone:
         await asyncio.sleep(0)
-    for _ in range(10):
-        await asyncio.sleep(0)
+    if name == "touch_and_hang":
+        await has_written(tmp_path / "marker")
+    await asyncio.sleep(0.01)
     lab.clock.pass_by(9.9)
     await asyncio.sleep(0.01)
     assert lab.is_alone
@@ -473,13 +475,14 @@ async def test_a_call_that_runs_alone_for_long_runs_on_beside_others(lab: Lab, t
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    (tmp_path / "marker").unlink(missing_ok=True)
 
 
 async def test_a_turn_that_runs_alone_fails_after_three_deaths_of_its_host(lab: Lab) -> None:
     turn = starting("turn_exits")
     quarantine = lab.after_a_death(lambda register: register.mark_turn("one", "turn_exits", alone=3), None)
     with pytest.raises(OrchestratorProcessLostError, match="'one' killed its process 3 times: it ran alone"):
-        await quarantine.decide(turn)
+        await quarantine.decide(turn, NAME)
 
 
 async def test_nothing_is_tried_for_ever_where_there_is_neither_child_nor_register(lab: Lab, tmp_path: Path) -> None:
@@ -521,7 +524,7 @@ def same(one: Decision, other: Decision) -> bool:
 async def test_a_turn_comes_out_as_it_would_in_the_host(lab: Lab) -> None:
     quarantine = lab.after_a_death(lambda register: register.mark_turn("one", "chain"))
     turn = starting("chain")
-    decision = await quarantine.decide(turn)
+    decision = await quarantine.decide(turn, NAME)
     assert same(decision, decide_cold(make_program(), turn))
     assert decision.turn is not None
     assert any(isinstance(each, TaskScheduled) for each in decision.turn.events)
@@ -531,14 +534,14 @@ async def test_a_turn_comes_out_as_it_would_in_the_host(lab: Lab) -> None:
 async def test_a_decision_names_what_the_store_named(lab: Lab) -> None:
     unread, read = event("other", Opaque()), event("go", Opaque())
     turn = starting("waits", unread, read)
-    decision = await lab.quarantine().decide(turn)
+    decision = await lab.quarantine().decide(turn, NAME)
     assert same(decision, decide_cold(make_program(), turn))
     assert set(decision.consumed) | set(decision.kept) == {each.receipt for each in turn.arrivals}  # type: ignore[union-attr]
 
 
 async def test_what_came_before_the_start_is_deferred_as_it_came(lab: Lab) -> None:
     turn = TurnInput(snapshot=starting("chain").snapshot, arrivals=[event("go", Opaque())], now=NOW)
-    decision = await lab.quarantine().decide(turn)
+    decision = await lab.quarantine().decide(turn, NAME)
     assert list(decision.deferred) == list(turn.arrivals)
     assert decision.deferred[0] is turn.arrivals[0]
 
@@ -556,7 +559,7 @@ async def test_an_outcome_that_came_with_a_rewind_is_deferred_as_it_came(lab: La
     rewound = Delivery(receipt=Opaque(), instance_id="one", event=ExecutionRewound(timestamp=NOW, task_ids=(0,)))
     late = LocalOutcome.of(item("double", task_id=0), TaskCompleted(timestamp=NOW, task_scheduled_id=0))
     snapshot = Snapshot(instance_id="one", version=Opaque(), status=ended, history=history)
-    decision = await lab.quarantine().decide(TurnInput(snapshot=snapshot, arrivals=[rewound, late], now=NOW))
+    decision = await lab.quarantine().decide(TurnInput(snapshot=snapshot, arrivals=[rewound, late], now=NOW), NAME)
     assert decision.rewinds
     assert decision.consumed == [rewound.receipt]
     assert decision.deferred[0] is late
@@ -566,7 +569,7 @@ async def test_an_outcome_that_came_with_a_rewind_is_deferred_as_it_came(lab: La
 async def test_a_turn_that_kills_its_process_is_given_up_after_two_deaths(lab: Lab, name: str, how: str) -> None:
     quarantine = lab.quarantine()
     with pytest.raises(OrchestratorProcessLostError) as lost:
-        await quarantine.decide(starting(name))
+        await quarantine.decide(starting(name), name)
     assert f"the turn of instance 'one' killed its process twice: {how}" in str(lost.value)
     assert quarantine.holds_turn("another", name)
 
@@ -575,7 +578,7 @@ async def test_a_turn_that_does_not_come_back_is_a_death_too(lab: Lab, monkeypat
     monkeypatch.setattr(module, "TURN_LIMIT", 0.3)
     lab.clock = SystemClock()  # type: ignore[assignment]
     with pytest.raises(OrchestratorProcessLostError, match="without an answer"):
-        await lab.quarantine().decide(starting("turn_hangs"))
+        await lab.quarantine().decide(starting("turn_hangs"), "turn_hangs")
 
 
 async def test_a_turn_that_breaks_down_says_so(lab: Lab) -> None:
@@ -588,12 +591,12 @@ async def test_a_turn_that_breaks_down_says_so(lab: Lab) -> None:
     )
     quarantine = lab.quarantine()
     with pytest.raises(TurnBrokenInChildError, match="UnreadableHistoryError"):
-        await quarantine.decide(TurnInput(snapshot=snapshot, arrivals=[event("go", 1)], now=NOW))
+        await quarantine.decide(TurnInput(snapshot=snapshot, arrivals=[event("go", 1)], now=NOW), NAME)
     assert not quarantine.is_active
 
 
 async def test_a_turn_runs_here_alone_where_no_child_can_load_the_app(lab: Lab) -> None:
     turn = starting("chain")
-    decision = await lab.quarantine(None).decide(turn)
+    decision = await lab.quarantine(None).decide(turn, NAME)
     assert same(decision, decide_cold(make_program(), turn))
     assert lab.times_alone == 1
