@@ -102,7 +102,7 @@ class GeneratorDriver:
                     yielded = self._insist_on_a_task(yielded)
                 waiting = yielded
             self._waiting = waiting
-            if waiting.__class__ is EventTask:
+            if isinstance(waiting, EventTask):
                 waiting.await_here()
         except StopIteration as stop:
             self.done, self.value = True, stop.value

@@ -75,8 +75,7 @@ class RewoundHistory(msgspec.Struct):
         voided = dict(self.voided)
         for event in self.events:
             if _is_voided(event, failed):
-                task_id, number = _task_of(event), answer_number(event)
-                voided[task_id] = max(number, voided.get(task_id, number))
+                voided[_task_of(event)] = answer_number(event)  # above what was voided before, or it had not counted
         return RewoundHistory(_taken_back(self.events, failed, marker), self.rewinds + 1, voided)
 
     def counts(self, event: HistoryEvent, task_id: int) -> bool:

@@ -26,7 +26,10 @@ class Session(Protocol):
         ...
 
     def advance(self, now: datetime, inbox: Sequence[HistoryEvent]) -> Turn:
-        """Feed new events and return what follows from them."""
+        """Feed new events and return what follows from them.
+
+        After a replay the first inbox has the events that were left unread (`Turn.unread`) ahead of the news.
+        """
         ...
 
     def close(self) -> None:

@@ -128,10 +128,10 @@ class TimerTask(TaskBase):
 class EventTask(TaskBase):
     """A wait for an external event. Whoever reads it or joins it looks at it, which may settle it on the spot."""
 
-    __slots__ = ("_is_awaited", "_result", "_state", "_wait")
+    __slots__ = ("_result", "_state", "_wait")
 
     def __init__(self, wait: Observed) -> None:
-        self._wait, self._is_awaited = wait, False
+        self._wait = wait
         self.id, self._parents = None, None
         self._state = TaskState.RUNNING
         self._result: Any = None
@@ -160,8 +160,7 @@ class EventTask(TaskBase):
             self._tell()
 
     def await_here(self) -> None:
-        """The code has come to rest at a `yield` of this task, and goes on when it is settled."""
-        self._is_awaited = True
+        """The code is at rest at a `yield` of this task. Said each time it comes to rest."""
         self._wait.watch()
 
     def join(self, parent: CompoundTask) -> None:
@@ -170,7 +169,7 @@ class EventTask(TaskBase):
 
     def leave(self, parent: CompoundTask) -> None:
         super().leave(parent)
-        if not self._parents and not self._is_awaited:
+        if not self._parents:
             self._wait.unwatch()
 
 

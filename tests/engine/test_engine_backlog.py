@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from engine_hub import CODEC, EPOCH, Flaky, Hub, Instance, Status, play
 
-from durable_ext.engine import orchestration
+from durable_ext.engine import intake, orchestration
 from durable_ext.engine.turn import Turn
 from durable_ext.history import (
     EventRaised,
@@ -196,6 +196,36 @@ def test_a_turn_with_other_news_is_not_cut(form: Any) -> None:
     turn = instance.advance([*raised, TimerFired(timestamp=EPOCH, timer_id=0, fire_at=EPOCH + timedelta(seconds=10))])
     assert turn.output == "false"
     assert not turn.unread
+
+
+def test_a_turn_cut_while_a_wait_is_open_goes_on_with_the_next(form: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def orchestrator(context: Any) -> Any:
+        return (yield context.task_all([context.wait_for_external_event("n") for _ in range(3)]))
+
+    monkeypatch.setattr(intake, "MAX_EVENTS_PER_TURN", 1)
+    instance = play(form(orchestrator), events=[(0, "other", 0), (1, "n", 1), (1, "n", 2), (1, "n", 3)], check=False)
+    assert sorted(instance.output) == [1, 2, 3]
+    assert [len(turn.messages) for turn in instance.turns] == [0, 1, 1, 0]
+    assert [event.input for event in instance.kept] == ["0"]
+
+
+def test_a_suspended_turn_is_not_cut_so_that_no_event_overtakes_another(
+    form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def orchestrator(context: Any) -> Any:
+        waits = [context.wait_for_external_event("n") for _ in range(2)]
+        return [(yield waits[0]), (yield waits[1])]
+
+    monkeypatch.setattr(intake, "MAX_EVENTS_PER_TURN", 1)
+    hub = Hub()
+    instance = hub.start(form(orchestrator))
+    hub.suspend(at=1)
+    for number in (1, 2):
+        hub.raise_event("n", number, at=1)
+    hub.raise_event("n", 3, at=2)
+    hub.resume(at=3)
+    hub.run()
+    assert instance.output == [1, 2]
 
 
 def test_more_generations_than_an_endless_loop_may_have_are_fine_if_each_reads_an_event(

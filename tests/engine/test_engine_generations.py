@@ -11,9 +11,11 @@ from engine_hub import ACTIVITIES, EPOCH, Hub, Status, play
 
 from durable_ext.engine import orchestration
 from durable_ext.history import (
+    EventRaised,
     ExecutionCompleted,
     ExecutionStarted,
     OrchestratorStarted,
+    TaskCompleted,
     TaskScheduled,
 )
 from durable_ext.ids import next_execution_id
@@ -102,6 +104,25 @@ def test_calls_open_when_a_generation_ends_are_forgotten(form: Any) -> None:
     instance = play(form(orchestrator), "first", activities={"slow": lambda value: value}, durations={"slow": 5})
     assert instance.output == "second's"
     assert len(instance.hub.dropped) == 1
+
+
+def test_an_outcome_behind_the_end_of_a_generation_is_not_taken_for_the_next(form: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        call = context.call_activity("never")
+        if context.get_input() is None:
+            yield context.wait_for_external_event("go")
+            context.continue_as_new("second")
+            return None
+        return (yield call)
+
+    played = Hub(activities=ACTIVITIES)
+    instance = played.start(form(orchestrator))
+    played.run()
+    outcome = TaskCompleted(timestamp=EPOCH, task_scheduled_id=0, result='"of the first"')
+    turn = instance.advance([EventRaised(timestamp=EPOCH, name="go"), outcome])
+    assert turn.replaces_history
+    assert outcome not in turn.events
+    assert turn.runtime_status is Status.Running
 
 
 def test_an_error_after_continue_as_new_fails_the_instance(form: Any) -> None:

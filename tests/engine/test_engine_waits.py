@@ -213,6 +213,18 @@ def test_an_event_that_two_waits_could_have_had_leaves_room_for_the_next(form: A
     assert play(form(orchestrator), events=[(5, "n", 1), (25, "n", 2)]).output == [1, 2]
 
 
+def test_a_wait_whose_time_is_over_takes_no_event_that_came_later(form: Any) -> None:
+    def orchestrator(context: Any) -> Any:
+        behind = context.wait_for_external_event("n", timeout=10, default="none")
+        yield context.create_timer(20 * SECOND)
+        first = yield context.wait_for_external_event("n")
+        last = context.wait_for_external_event("n")
+        yield context.create_timer(20 * SECOND)
+        return [first, (yield behind), (yield last)]
+
+    assert play(form(orchestrator), events=[(5, "n", 1), (25, "n", 2)]).output == [1, "none", 2]
+
+
 # --- asyncio -----------------------------------------------------------------------------------------
 
 
@@ -317,6 +329,28 @@ def test_while_suspended_only_what_is_waited_for_is_recorded(form: Any, cold: bo
     hub.resume(at=9)
     hub.run()
     assert instance.output == [2, 3, 4]
+
+
+def test_what_was_held_when_the_code_ended_is_not_given_to_a_task_that_will_not_run() -> None:
+    async def orchestrator(context: Any) -> Any:
+        if context.get_input() is not None:
+            return await context.wait_for_external_event("n")
+
+        async def background() -> None:
+            await context.wait_for_external_event("n")
+
+        task = asyncio.create_task(background())
+        await context.wait_for_external_event("go")
+        context.continue_as_new([task.done()])
+
+    hub = Hub()
+    instance = hub.start(orchestrator)
+    hub.suspend(at=1)
+    hub.raise_event("go", at=2)
+    hub.raise_event("n", "read", at=3)
+    hub.resume(at=4)
+    hub.run()
+    assert instance.output == "read"
 
 
 @pytest.mark.parametrize("save", [True, False])

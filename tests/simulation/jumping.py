@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 ROUNDS = 20
+BUSY = 20_000
+"""Rounds of the loop without any time passing, at most."""
 
 
 class HangError(AssertionError):
@@ -32,6 +34,8 @@ class _Poll(selectors.DefaultSelector):
         ready = super().select(0)
         if not ready and timeout != 0:
             self.loop.jump(timeout)
+        else:
+            self.loop.stay()
         return list(ready)
 
 
@@ -40,6 +44,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, limit: float) -> None:
         self._seconds, self._limit = 0.0, limit
+        self._stayed, self.is_ending = 0, False
         poll = _Poll()
         poll.loop = self
         super().__init__(poll)
@@ -47,10 +52,17 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._seconds
 
+    def stay(self) -> None:
+        """Something is to be done at this time."""
+        self._stayed += 1
+        if self._stayed > BUSY and not self.is_ending:
+            raise HangError(f"the program is busy for ever at {self._seconds:.3f} simulated seconds")
+
     def jump(self, seconds: float | None) -> None:
         """Let so many seconds have passed. None: there is nothing to wait for."""
         if seconds is None:
             raise HangError("nothing is due any more, and the program has not ended")
+        self._stayed = 0
         self._seconds += seconds
         if self._seconds > self._limit:
             raise HangError(f"the program has not ended after {self._limit:.0f} simulated seconds")
@@ -83,6 +95,7 @@ def run(main: Callable[[JumpingClock], Coroutine[Any, Any, T]], limit: float = 3
 
 
 def _end(loop: JumpingLoop) -> None:
+    loop.is_ending = True
     loop.set_task_factory(_stillborn)
     # Some answer a cancellation with another wait; so it is said more than once.
     for _ in range(ROUNDS):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from random import Random
 from typing import Any
 
 from hostile import Odds
 from jumping import HangError
-from sim_programs import Program, make_program
+from sim_programs import TAILS, Program, make_program
 from sim_world import Outcome, Result, Setting, simulate
 
 from durable_ext.storage.contract import StoreTraits
@@ -66,9 +67,9 @@ def _with_quirks(setting: Setting, random: Random) -> Setting:
     )
 
 
-def check(seed: int, *, orderly: bool = False, **changes: Any) -> None:
+def check(seed: int, *, orderly: bool = False, tails: Sequence[str] = TAILS, **changes: Any) -> None:
     """Raise AssertionError unless the hostile run of a seed comes out as its calm run. `changes` are to the setting."""
-    program = make_program(seed, orderly=orderly)
+    program = make_program(seed, orderly=orderly, tails=tails)
     setting = replace((orderly_setting if orderly else hostile_setting)(seed), **changes)
     calm = simulate(program, Setting(), seed)
     try:

@@ -7,7 +7,7 @@ To that end timeouts are either so long that nothing reaches them, or run out fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -258,14 +258,17 @@ async def _awaiting(steps: Generator[Any, Any, Any]) -> Any:
 # --- making them up ----------------------------------------------------------------------------------
 
 
-def make_program(seed: int, *, orderly: bool = False) -> Program:
-    """The program of this seed. `orderly`: messages will be delivered in their order."""
-    return _Author(seed, orderly).write()
+TAILS = ("return", "return", "return", "fail", "terminate", "rewind", "rewind a child")
+
+
+def make_program(seed: int, *, orderly: bool = False, tails: Sequence[str] = TAILS) -> Program:
+    """The program of this seed. `orderly`: messages will be delivered in order. `tails`: how its instances may end."""
+    return _Author(seed, orderly, tails).write()
 
 
 class _Author:
-    def __init__(self, seed: int, orderly: bool) -> None:
-        self.random, self.orderly = Random(f"program {seed}"), orderly
+    def __init__(self, seed: int, orderly: bool, tails: Sequence[str]) -> None:
+        self.random, self.orderly, self.tails = Random(f"program {seed}"), orderly, tails
         self.program = Program(seed)
         self.told = 0
         self.keys = iter(range(10**6))
@@ -339,7 +342,7 @@ class _Author:
     def tail(self, instance_id: str) -> tuple[list[Step], list[Do]]:
         """How it ends, and what has to be done about it."""
         until_told: list[Step] = [Tell("status", "ready"), Wait("never", 1)]
-        match self.random.choice(("return", "return", "return", "fail", "terminate", "rewind", "rewind a child")):
+        match self.random.choice(self.tails):
             case "fail":
                 return [One(self.call("fails"))], []
             case "terminate":
@@ -348,8 +351,12 @@ class _Author:
                     until_told = [Tell("status", "ready"), One(child)]
                 return until_told, [Do("terminate", instance_id, after="ready")]
             case "rewind":
-                calls = tuple(self.call(self.random.choice(("broken", "fine"))) for _ in range(2))
-                return [All((*calls, self.call("broken")))], [Do("rewind", instance_id, after="Failed")]
+                calls = tuple(
+                    self.call(self.random.choice(("broken", "slowly broken", "fine", "slow"))) for _ in range(2)
+                )
+                return [All((*calls, self.call(self.random.choice(("broken", "slowly broken")))))], [
+                    Do("rewind", instance_id, after="Failed")
+                ]
             case "rewind a child":
                 child = Child(self.body([[*self.steps(1), One(self.call("broken"))]]))
                 return [One(child)], [Do("rewind", instance_id, after="Failed")]

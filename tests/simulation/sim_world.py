@@ -46,6 +46,8 @@ LONG = 200.0
 """Seconds that a stuck activity takes: longer than any wait for it, and yet it frees its slot one day."""
 
 
+REWINDS = 10
+
 CALM = Odds()
 EMBEDDED = StoreTraits()
 
@@ -104,6 +106,8 @@ class World:
         self.operations = InstanceOperations(self.client, clock=clock)
         self.outcome = Outcome()
         self.tasks: set[asyncio.Task[None]] = set()
+        # All of them, the dead too: else they are collected as garbage, and what they were at is cleaned up meanwhile.
+        self.workers: list[Worker] = []
 
     async def live(self) -> Outcome:
         """From the first start to the last end."""
@@ -181,8 +185,10 @@ class World:
                     await sleep(self.clock, self.chance.seconds())
                     await operations.resume(instance_id)
             case "rewind":
-                while (failed := await self._row(instance_id)).runtime_status is Status.Failed:
+                for _ in range(REWINDS):
                     # What was under way at the failure may fail again after the rewind.
+                    if (failed := await self._row(instance_id)).runtime_status is not Status.Failed:
+                        break
                     await sleep(self.clock, 0.01)  # or both would be at the same time
                     await operations.rewind(instance_id)
                     await self._until(instance_id, lambda row: row.updated_at != failed.updated_at)
@@ -216,6 +222,7 @@ class World:
             self.clock,
             warm_instances=self.setting.warm_instances,
         )
+        self.workers.append(worker)
         await worker.start()
         if self.restarts_left:
             self.restarts_left -= 1
@@ -241,15 +248,19 @@ class World:
         async def act(call: list[Any]) -> str:
             instance_id, key, mode, times = call
             self.outcome.runs[key] += 1
-            if mode == "slow":
+            history = list(self._history(instance_id))
+            if mode.startswith("slow"):
                 await sleep(self.clock, 1.5)
             if mode == "stuck":
                 await sleep(self.clock, LONG)
                 return LATE
-            history = self._history(instance_id)
             failures = sum(isinstance(each, TaskFailed) and f": {key}" in each.reason for each in history)
             was_rewound = any(isinstance(each, ExecutionRewound) for each in history)
-            if mode == "fails" or (mode == "flaky" and failures < times) or (mode == "broken" and not was_rewound):
+            if (
+                mode == "fails"
+                or (mode == "flaky" and failures < times)
+                or (mode.endswith("broken") and not was_rewound)
+            ):
                 raise ValueError(key)
             return f"done {key}"
 

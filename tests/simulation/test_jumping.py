@@ -89,3 +89,12 @@ def test_what_is_left_running_is_cancelled() -> None:
 
     run(main)
     assert ended == ["once", "done"]
+
+
+def test_being_busy_for_ever_is_told() -> None:
+    async def main(clock: JumpingClock) -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    with pytest.raises(HangError, match="busy for ever"):
+        run(main)
