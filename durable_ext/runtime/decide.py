@@ -43,7 +43,8 @@ class TurnInput(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of what arrived. `turn` is None if the instance does not move: there is only something to remove.
 
-    `rewinds`: the turn makes a failed execution go on. `replies` are messages besides the turn's own. `deferred` came too early and is to be tried again. The rest is as in `storage.contract.Commit`.
+    `rewinds`: the turn makes a failed execution go on. `replies` are messages besides the turn's own. `deferred` came
+    too early and is to be tried again. The rest is as in `storage.contract.Commit`.
     """
 
     turn: Turn | None = None

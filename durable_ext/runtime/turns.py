@@ -104,15 +104,7 @@ class Turns:
         assert snapshot is not None, "what was forgotten is read again"
         instance.memory.state = InstanceState.of(snapshot)
         now = self._clock.now()
-        try:
-            decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now))
-            if decision.turn is not None:
-                instance.memory.state = instance.memory.state.after(decision.turn)
-        except OrchestratorProcessLostError as killed:
-            instance.fault, instance.faults = killed, MAX_FAULTS
-            decision = self._decide(instance, snapshot, news, now)
-        except TurnBrokenInChildError as error:
-            raise TurnBrokenError(error) from error
+        decision = await self._decide_apart(instance, snapshot, news, now)
         deferred = await self._carry_out(instance, decision, now)
         self._quarantine.clear_turn(instance.instance_id)
         instance.forget()
@@ -142,7 +134,7 @@ class Turns:
     def _check_that_it_runs_here(
         self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
     ) -> None:
-        if not (self._traits.is_shared or self._quarantine.is_active):
+        if not (self._traits.is_shared or self._quarantine.suspicion.is_active):
             return
         name = _orchestrator_name(instance, snapshot, news)
         if self._quarantine.holds_turn(instance.instance_id, name):
@@ -167,6 +159,23 @@ class Turns:
             self._register.clear()
             if (took := perf_counter() - began) > BLOCKING:
                 _warn_of_blocking(instance, name, took, is_replay=snapshot is not None and bool(snapshot.history))
+
+    async def _decide_apart(
+        self, instance: CachedInstance, snapshot: Snapshot, news: Sequence[Arrival], now: datetime
+    ) -> Decision:
+        if instance.faults < MAX_FAULTS:
+            name = _orchestrator_name(instance, snapshot, news)
+            try:
+                decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now), name)
+            except OrchestratorProcessLostError as killed:
+                instance.fault, instance.faults = killed, MAX_FAULTS
+            except TurnBrokenInChildError as error:
+                raise TurnBrokenError(error) from error
+            else:
+                if decision.turn is not None:
+                    instance.memory.state = instance.memory.state.after(decision.turn)
+                return decision
+        return self._decide(instance, snapshot, news, now)  # which fails the instance, and runs none of its code
 
     # --- commit, and what follows from it ------------------------------------------------------------
 
