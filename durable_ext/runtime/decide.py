@@ -129,13 +129,14 @@ def decide_cold(program: Program, turn: TurnInput) -> Decision:
 
 def _each_once(memory: Memory, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
     """Without what came twice, and without what is kept and in mind already."""
-    if len(arrivals) == 1 and type(arrivals[0]) is LocalOutcome:
+    kept = memory.kept.receipts
+    if len(arrivals) == 1 and not kept:
         return arrivals
     seen: set[Receipt] = set()
     once: list[Arrival] = []
     for each in arrivals:
-        if type(each) is Delivery:
-            if each.receipt in seen or (each.receipt in memory.kept):
+        if isinstance(each, Delivery):
+            if each.receipt in seen or each.receipt in kept:
                 continue
             seen.add(each.receipt)
         once.append(each)

@@ -63,7 +63,7 @@ def filter_messages(
     """
     messages = _MessageFilter(state, awaits, now)
     kept: list[Arrival] = []
-    for each in _starts_first(arrivals):
+    for each in _starts_first(arrivals) if len(arrivals) > 1 else arrivals:
         if each.is_kept:
             kept.append(each)
         else:

@@ -107,26 +107,24 @@ class InstanceState:
 class KeptEvents:
     """The messages that the store keeps for an instance, because nobody waits for their events yet."""
 
-    __slots__ = ("_by_event", "_receipts")
+    __slots__ = ("_by_event", "receipts")
 
     def __init__(self) -> None:
         # By identity: the session hands back the very events it was fed. Held here, they keep their addresses.
         self._by_event: dict[int, Delivery] = {}
-        self._receipts: set[Receipt] = set()
-
-    def __contains__(self, receipt: Receipt) -> bool:
-        return receipt in self._receipts
+        self.receipts: set[Receipt] = set()
+        """What names them."""
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Remember messages whose events went unread."""
         for each in deliveries:
             self._by_event[id(each.event)] = each
-            self._receipts.add(each.receipt)
+            self.receipts.add(each.receipt)
 
     def take(self, events: Sequence[EventRaised]) -> list[Receipt]:
         """Forget the messages of events that were read, and return what names them."""
         receipts = [self._by_event.pop(id(event)).receipt for event in events]
-        self._receipts.difference_update(receipts)
+        self.receipts.difference_update(receipts)
         return receipts
 
     def take_all(self) -> list[Receipt]:
@@ -138,7 +136,7 @@ class KeptEvents:
     def clear(self) -> None:
         """Forget all."""
         self._by_event.clear()
-        self._receipts.clear()
+        self.receipts.clear()
 
 
 class Memory:

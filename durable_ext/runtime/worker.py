@@ -253,19 +253,19 @@ class Worker:
         self._stirs += 1
         instance = self._instances.get(arrival.instance_id)
         instance.inbox.append(arrival)
-        if instance.place in (Place.RESTING, Place.GATHERING):
+        if instance.place is Place.RESTING or instance.place is Place.GATHERING:
             self._line_up_or_gather(instance)
 
     def _line_up_or_gather(self, instance: CachedInstance) -> None:
         """Something has arrived: its turn is due, unless more outcomes are worth a short wait."""
-        if not self._is_worth_waiting(instance):
+        if not self._traits.gather or not self._is_worth_waiting(instance):
             self._line_up(instance)
         elif instance.place is not Place.GATHERING:
             instance.place = Place.GATHERING
             instance.alarm = self._clock.call_later(self._traits.gather, self._line_up, instance)
 
     def _is_worth_waiting(self, instance: CachedInstance) -> bool:
-        if not self._traits.gather or not all(type(each) is LocalOutcome for each in instance.inbox):
+        if not all(type(each) is LocalOutcome for each in instance.inbox):
             return False
         return any(self._activities.of_instance(instance.instance_id))
 
@@ -400,7 +400,7 @@ class Worker:
             self._put_off(instance, deferred, backoff.delay(instance.deferrals))
             return
         instance.deferrals = 0
-        if instance.inbox and not self._is_worth_waiting(instance):
+        if instance.inbox and not (self._traits.gather and self._is_worth_waiting(instance)):
             instance.place = Place.DUE
             self._due.append(instance)  # whoever runs this turn goes on with what is due
         elif instance.inbox:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from durable_ext.errors import VersionConflictError
 from durable_ext.history import encode_events
 from durable_ext.messages import WorkReceipt
@@ -34,7 +36,7 @@ from durable_ext.storage.sqlite.work_rows import (
 from durable_ext.storage.sqlite.writer import Transaction
 
 
-class EncodedCommit(NamedTuple):
+class EncodedCommit(msgspec.Struct, frozen=True, kw_only=True):
     """A `Commit` as the tables take it. `now` is when it was made."""
 
     instance_id: str
