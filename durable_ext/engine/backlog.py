@@ -28,11 +28,18 @@ class Backlog:
         self._arrived = 0
         self._ready: list[tuple[int, str]] = []  # a heap: the oldest of each name that may be demanded
 
-    def keep(self, event: EventRaised) -> Kept:
-        """Put an event behind the others of its name."""
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self.waiting.values())
+
+    def number(self, event: EventRaised) -> Kept:
+        """Give an event its number."""
         kept = Kept(self._arrived, event)
         self._arrived += 1
-        self.waiting.setdefault(event.name.casefold(), deque()).append(kept)
+        return kept
+
+    def keep(self, kept: Kept) -> Kept:
+        """Put an event behind the others of its name."""
+        self.waiting.setdefault(kept.event.name.casefold(), deque()).append(kept)
         return kept
 
     def next_for(self, mailbox: Mailbox) -> Kept | None:

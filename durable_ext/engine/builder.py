@@ -14,6 +14,7 @@ from durable_ext.history import (
     EventRaised,
     ExecutionStarted,
     ExecutionTerminated,
+    GenericEvent,
     HistoryEvent,
     OrchestratorCompleted,
     OrchestratorStarted,
@@ -26,6 +27,7 @@ class TurnBuilder:
 
     started: ExecutionStarted | None = None
     stop: ExecutionTerminated | None = None
+    cut: GenericEvent | None = None  # what says at its end that the turn has left events for the next one
     custom_status: str | msgspec.UnsetType | None = msgspec.UNSET  # of generations that have ended
     replaces_history = False
     events_fed = 0  # external ones, since it was last decided whether the turn goes on

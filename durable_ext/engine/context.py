@@ -217,9 +217,8 @@ class DurableOrchestrationContext:
             raise ValueError("external_event_name cannot be empty")
         execution, expiry = self._execution, None
         if timeout is not None:
-            delay = duration(timeout)
-            at = execution.now + max(delay, timedelta(0))
-            expiry = Expiry(at, f"Event {name} not received in {delay}", default)
+            delay = max(duration(timeout), timedelta(0))
+            expiry = Expiry(execution.now + delay, f"Event {name} not received in {delay}", default)
         if execution.refuses():
             return execution.factory.task()
         return EventWait(execution, name, expected_type, expiry).task

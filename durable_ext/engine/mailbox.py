@@ -32,8 +32,8 @@ class Box:
     """The events and the waits of one name.
 
     `fed` holds the events that are bound to no wait yet, each with its number in the order of feeding. `open` counts
-    the waits that have no event. `watched` are those of them that somebody looks at, by number. `covered` are those
-    that have a timeout but no timer, as there were more events than waits when they began.
+    the waits that have no event, `waits` all there ever were. `watched` are those of the open ones that somebody looks
+    at, by number; `covered` those that have a timeout but no timer, as there were events to spare when they began.
     """
 
     __slots__ = ("covered", "fed", "name", "open", "waits", "watched")

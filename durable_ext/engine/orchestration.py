@@ -12,7 +12,7 @@ The order of a turn:
 3. Calls that were added to the code behind all that is recorded.
 4. Events of the backlog that the code waits for by now, oldest first; then the next event of the inbox; and so on.
    An external event that nobody waits for goes into the backlog. After a number of external events the turn is cut:
-   what is left of them goes into the backlog, and a message to the instance itself brings the next turn.
+   what is left of them is kept for the next turn, which a message to the instance itself brings.
 5. When the code is done or the inbox is empty, the calls that it made; then its end. If it continues as new, the
    next generation begins and goes on with step 4.
 """
@@ -129,6 +129,7 @@ class OrchestrationSession:
         User errors and non-determinism do not raise here; they surface in the Turn of the next `advance`.
         """
         feeder = self._replay(RewoundHistory.of(history))
+        self._intake.expect_after(history)
         if self.runtime_status is not _S.Failed:
             feeder.history.events = []  # kept for a rewind only
 
@@ -308,6 +309,8 @@ class OrchestrationSession:
         execution = feeder.execution
         custom_status = execution.custom_status
         cancelled, execution.cancelled = execution.cancelled, []
+        if turn.cut is not None:
+            turn.records.append(turn.cut)
         turn.records.append(OrchestratorCompleted(timestamp=turn.now))
         return Turn(
             execution_id=execution.started.execution_id,

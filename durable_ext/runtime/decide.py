@@ -43,14 +43,14 @@ class TurnInput(msgspec.Struct, frozen=True, kw_only=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of what arrived. `turn` is None if the instance does not move: there is only something to remove.
 
-    `begins`: the turn opens a new line. `rewinds`: it makes a failed execution go on. `replies` are messages besides
-    the turn's own. `deferred` came too early and is to be tried again. The rest is as in `storage.contract.Commit`.
+    `rewinds`: the turn makes a failed execution go on. `replies` are messages besides the turn's own. `deferred` came
+    too early and is to be tried again. The rest is as in `storage.contract.Commit`.
     """
 
     turn: Turn | None = None
-    begins: bool = False
     rewinds: bool = False
     replaces_history: bool = False
+    cancels_all: bool = False
     replies: Sequence[Message] = ()
     consumed: Sequence[Receipt] = ()
     kept: Sequence[Receipt] = ()
@@ -231,6 +231,11 @@ def _advance(
     return memory.session.advance(now, filtered.events)
 
 
+# Ends that take along what the instance has called. What one that returned left behind is done: nobody waits for it,
+# but somebody may want it.
+_CANCELLING = (OrchestrationRuntimeStatus.Failed, OrchestrationRuntimeStatus.Terminated)
+
+
 def _sum_up(
     memory: Memory,
     filtered: Filtered,
@@ -262,12 +267,12 @@ def _sum_up(
         if turn.read:
             consumed += memory.kept.take(turn.read)
         memory.state = state.after(turn)
+    replaces_line = begins and turn is not None and (state.started is not None or replaces_unreadable)
     return Decision(
         turn=turn,
-        begins=begins,
         rewinds=filtered.rewinds,
-        replaces_history=turn is not None
-        and (turn.replaces_history or (begins and (state.started is not None or replaces_unreadable))),
+        replaces_history=replaces_line or (turn is not None and turn.replaces_history),
+        cancels_all=replaces_line or (turn is not None and turn.runtime_status in _CANCELLING),
         replies=filtered.replies,
         consumed=consumed,
         kept=[each.receipt for each in kept if not each.is_kept],

@@ -6,12 +6,6 @@ it. Nobody else stops, waits or is blamed meanwhile.
 
 Where an app cannot be loaded a second time (it was built in memory, or its import fails in a child), a suspect runs
 in this process with nothing beside it. If the process dies then, it was that; after `MOST_ALONE` such deaths it fails.
-
-Who is held
-    What a register names, until it has an outcome. For `WARY` seconds after a register was read also whatever else
-    runs a function it names, so that many calls of one killer do not take a process each. Functions that were
-    convicted in the last half hour. And a call that was handed out more than `MOST_TRIES` times without an outcome:
-    whatever became of the registers, nothing retries for ever.
 """
 
 from __future__ import annotations
@@ -20,18 +14,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from durable_ext.clock import Clock, wait
 from durable_ext.errors import DurableError
-from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem, WorkReceipt
 from durable_ext.runtime.calls import Calls, Outcome
 from durable_ext.runtime.children import ChildDiedError, Children, ChildUnavailableError
-from durable_ext.runtime.convictions import Convictions, Kind
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantined import (
@@ -42,22 +31,17 @@ from durable_ext.runtime.quarantined import (
     TurnBroken,
     TurnDecision,
     TurnRequest,
+    as_meant,
+    as_sent,
     begin_call,
     decode_answer,
     encode,
     is_async,
 )
-from durable_ext.runtime.register import Register, RunningTurn, Suspect
-from durable_ext.runtime.state import Arrival
-from durable_ext.storage.contract import Delivery, Receipt
+from durable_ext.runtime.register import Register
+from durable_ext.runtime.suspicion import Suspicion, is_one_of
 
 logger = logging.getLogger(__name__)
-
-WARY = 10.0
-"""Seconds for which a function is held because one of its calls or turns is suspect."""
-
-MOST_TRIES = 3
-"""Times a call may be handed out without an outcome before it is held."""
 
 MOST_DEATHS = 2
 """Children that may die over a call or turn."""
@@ -77,11 +61,10 @@ TURN_LIMIT = 120.0
 
 class _ProcessLostError(DurableError):
     def __init__(self, who: str, deaths: Sequence[str]) -> None:
-        how = ", then ".join(dict.fromkeys(deaths))
         times = {1: "once", 2: "twice"}.get(len(deaths), f"{len(deaths)} times")
         super().__init__(
-            f"{who} killed its process {times}: {how}. It is not tried again; look for what ends the process there "
-            f"(memory, os._exit, a native crash)."
+            f"{who} killed its process {times}: {_how(deaths)}. It is not tried again; look for what ends the "
+            f"process there (memory, os._exit, a native crash)."
         )
         self.deaths = tuple(deaths)
 
@@ -103,11 +86,11 @@ class OrchestratorProcessLostError(_ProcessLostError):
 
 
 class TurnBrokenInChildError(DurableError):
-    """Deciding a turn raised in a child, as it would here. `report` is the traceback."""
+    """Deciding a turn raised in a child, as it would here."""
 
-    def __init__(self, instance_id: str, report: str) -> None:
-        super().__init__(f"the turn of instance '{instance_id}' broke down in a process of its own:\n{report}")
-        self.instance_id, self.report = instance_id, report
+    def __init__(self, instance_id: str, error: str) -> None:
+        super().__init__(f"the turn of instance '{instance_id}' broke down in a process of its own: {error}")
+        self.instance_id, self.error = instance_id, error
 
 
 class _KilledError(Exception):
@@ -115,19 +98,11 @@ class _KilledError(Exception):
 
     def __init__(self, deaths: Sequence[str]) -> None:
         super().__init__(*deaths)
-        self.deaths = tuple(deaths)
+        self.deaths, self.how = tuple(deaths), _how(deaths)
 
 
 class _NoChildError(Exception):
     """It has to run in this process."""
-
-
-@dataclass(slots=True)
-class _Wariness:
-    """A function of which something is suspect."""
-
-    until: float
-    keys: set[Hashable] = field(default_factory=set)
 
 
 class Quarantine:
@@ -149,69 +124,37 @@ class Quarantine:
         self._calls = Calls(program, clock, register)
         self._children = Children(command, clock) if command is not None else None
         self._one_alone = asyncio.Lock()
-        self._convictions = Convictions(register.directory, clock)
-        self._suspects: dict[Hashable, Suspect] = {}
-        self._wary: dict[tuple[Kind, str], _Wariness] = {}
-        self._running: dict[WorkReceipt, asyncio.Task[Any]] = {}
+        self.suspicion = Suspicion(register, clock)
+        self._running: dict[asyncio.Task[Any], WorkReceipt] = {}
 
     # --- who is held ---------------------------------------------------------------------------------
 
     def take_over(self, sole: bool) -> None:
-        """Suspect what the registers of dead processes name, and learn whom neighbours have convicted.
+        """Hold what the registers of dead processes name, and learn whom neighbours have convicted.
 
         To be called once this worker is a host, before it receives anything; on a store that others may host too once
         a second as well. `sole`: see `Register.take_over`.
         """
-        self._convictions.refresh()
-        for each in self._register.take_over(sole):
-            self._suspects[each.key] = each
-            until = self._clock.monotonic() + WARY
-            wariness = self._wary.setdefault(_function(each), _Wariness(until))
-            wariness.until = until
-            wariness.keys.add(each.key)
-
-    @property
-    def is_active(self) -> bool:
-        """Whether anybody is under suspicion, or was convicted lately."""
-        return bool(self._suspects) or bool(self._convictions)
+        self.suspicion.take_over(sole)
 
     def holds_call(self, item: WorkItem) -> bool:
         """Whether this call must not run beside others."""
-        if item.tries > MOST_TRIES:
-            return True
-        return self.is_active and self._why(item.receipt, "activity", item.name) is not None
+        return self.suspicion.of_call(item) is not None
 
     def holds_turn(self, instance_id: str, name: str) -> bool:
-        """Whether the next turn of this instance, of this orchestrator, must not run beside anything."""
-        return self.is_active and self._why(instance_id, "orchestrator", name) is not None
-
-    def _why(self, key: Hashable, kind: Kind, name: str) -> str | None:
-        if key in self._suspects:
-            return "it ran when a process died"
-        if conviction := self._convictions.find(kind, name):
-            return f"its function killed its process: {conviction.how}"
-        function = (kind, name.casefold())
-        if wariness := self._wary.get(function):
-            if wariness.until > self._clock.monotonic():
-                return "its function ran when a process died"
-            del self._wary[function]
-        return None
+        """Whether the next turn of this instance, of this orchestrator, must not run in this process."""
+        return self.suspicion.of_turn(instance_id, name) is not None
 
     def clear_turn(self, instance_id: str) -> None:
         """A turn of this instance is committed: there is nothing to suspect any more."""
-        if self._suspects:
-            self._clear(instance_id)
+        self.suspicion.clear(instance_id)
 
-    def _clear(self, key: Hashable) -> None:
-        suspect = self._suspects.pop(key, None)
-        if suspect is None:
-            return
-        self._register.settle(key)
-        function = _function(suspect)
-        if wariness := self._wary.get(function):
-            wariness.keys.discard(key)
-            if not wariness.keys:
-                del self._wary[function]
+    def cancel(self, instance_id: str, task_ids: Collection[int] | None) -> None:
+        """Nobody waits for these calls of an instance any more (None: for any): cancel whoever runs them here."""
+        for task, receipt in self._running.items():
+            if is_one_of(receipt, instance_id, task_ids):
+                task.cancel()
+        self.suspicion.clear_calls(instance_id, task_ids)
 
     # --- running -------------------------------------------------------------------------------------
 
@@ -220,64 +163,56 @@ class Quarantine:
 
         Cancelled, it ends the child that runs the call, and that says nothing about it.
         """
-        why = self._why(item.receipt, "activity", item.name) or f"it was begun {item.tries - 1} times without an end"
+        why = self.suspicion.of_call(item)
         logger.warning("activity '%s' of %s runs apart from all others: %s", item.name, item.instance_id, why)
         reason = None
         task = asyncio.current_task()
         assert task is not None
-        self._running[item.receipt] = task
+        self._running[task] = item.receipt
         try:
-            outcome = await self._call(item)
+            outcome = await self._call(item, task)
         except _KilledError as killed:
-            self._convict("activity", item.name, killed.deaths)
+            self.suspicion.convict("activity", item.name, killed.how)
             error = ActivityProcessLostError(item.name, killed.deaths)
             outcome, reason = self._calls.failed(item, error, is_final=True), str(error)
         finally:
-            del self._running[item.receipt]
+            del self._running[task]
         # Not only once it is stored: should this process die before, a killer is held by its name, as it is convicted.
-        self._clear(item.receipt)
+        self.suspicion.clear(item.receipt)
         return outcome, reason
 
-    async def _call(self, item: WorkItem) -> Outcome:
+    async def _call(self, item: WorkItem, task: asyncio.Task[Any]) -> Outcome:
         try:
             answer = await self._ask(CallRequest(item))
         except _NoChildError:
-            return await self._call_alone(item)
+            return await self._call_alone(item, task)
         if not isinstance(answer, CallOutcome):
             raise RuntimeError(f"a call was answered by a {type(answer).__name__}")
         return answer.event
 
-    def cancel(self, instance_id: str, task_ids: Collection[int] | None) -> None:
-        """Nobody waits for these calls of an instance any more (None: for any): cancel whoever runs them here."""
-        for receipt, task in self._running.items():
-            if _is_one_of(receipt, instance_id, task_ids):
-                task.cancel()
-        if self._suspects:  # they are not coming any more, so there is nothing to hold
-            for key in [each for each in self._suspects if _is_one_of(each, instance_id, task_ids)]:
-                self._clear(key)
+    async def decide(self, turn: TurnInput, name: str) -> Decision:
+        """Decide a turn, of the orchestrator of this name, that is held.
 
-    async def decide(self, turn: TurnInput) -> Decision:
-        """Decide a turn that is held. Raises `OrchestratorProcessLostError` if it kills its process.
-
-        Whatever else it raises says that the turn breaks down, as it would here. Cancelled, it ends the child that
-        runs it.
+        Raises `OrchestratorProcessLostError` if it kills its process. Whatever else it raises says that the turn breaks
+        down, as it would here. Cancelled, it ends the child that runs it.
         """
-        instance_id, name = turn.snapshot.instance_id, _orchestrator(turn)
-        why = self._why(instance_id, "orchestrator", name) or "it was under suspicion when it was put here"
+        instance_id = turn.snapshot.instance_id
+        why = self.suspicion.of_turn(instance_id, name) or "it was under suspicion when it was put here"
         logger.warning("a turn of %s ('%s') runs apart from all others: %s", instance_id, name, why)
         try:
             try:
-                answer = await self._ask(TurnRequest(_sendable(turn)), TURN_LIMIT)
+                answer = await self._ask(TurnRequest(as_sent(turn)), TURN_LIMIT)
             except _NoChildError:
                 return await self._decide_alone(turn, name)
         except _KilledError as killed:
-            self._convict("orchestrator", name, killed.deaths)
+            self.suspicion.convict("orchestrator", name, killed.how)
             raise OrchestratorProcessLostError(instance_id, killed.deaths) from None
         if isinstance(answer, TurnBroken):
-            raise TurnBrokenInChildError(instance_id, answer.report)
+            logger.error("a turn of %s broke down in a process of its own:\n%s", instance_id, answer.report)
+            raise TurnBrokenInChildError(instance_id, answer.error)
         if not isinstance(answer, TurnDecision):
             raise RuntimeError(f"a turn was answered by a {type(answer).__name__}")
-        return _received(answer.decision, turn.arrivals)
+        return as_meant(answer.decision, turn.arrivals)
 
     async def _ask(self, request: Request, limit: float | None = None) -> Answer:
         if self._children is None:
@@ -299,11 +234,6 @@ class Quarantine:
                 raise _NoChildError from error
         raise _KilledError(deaths)
 
-    def _convict(self, kind: Kind, name: str, deaths: Sequence[str]) -> None:
-        how = ", then ".join(dict.fromkeys(deaths))
-        logger.error("%s '%s' kills its process: %s", kind, name, how)
-        self._convictions.add(kind, name, how)
-
     async def close(self) -> None:
         """End the children. Whoever still waits for a call or a turn is to be cancelled before."""
         if self._children is not None:
@@ -311,11 +241,11 @@ class Quarantine:
 
     # --- with nothing beside it ----------------------------------------------------------------------
 
-    async def _call_alone(self, item: WorkItem) -> Outcome:
+    async def _call_alone(self, item: WorkItem, task: asyncio.Task[Any]) -> Outcome:
         times = self._next_time_alone(item.receipt)
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
-        on_thread, task = not is_async(self._calls, item), self._running[item.receipt]
+        on_thread = not is_async(self._calls, item)
         async with self._one_alone, self._alone():
             slot = self._register.enter(item, on_thread, times)
             call = begin_call(self._calls, item, slot, lambda: task.cancelling() > 0)
@@ -342,55 +272,11 @@ class Quarantine:
                 self._register.clear()
 
     def _next_time_alone(self, key: Hashable) -> int:
-        suspect = self._suspects.get(key)
-        times = suspect.alone if suspect is not None else 0
+        times = self.suspicion.times_alone(key)
         if times >= MOST_ALONE:
             raise _KilledError(["it ran alone, and nobody was left to say how"] * times)
         return times + 1
 
 
-def _is_one_of(key: Hashable, instance_id: str, task_ids: Collection[int] | None) -> bool:
-    """Whether it is the receipt of one of these calls."""
-    if not isinstance(key, WorkReceipt) or key.instance_id != instance_id:
-        return False
-    return task_ids is None or key.task_id in task_ids
-
-
-def _function(suspect: Suspect) -> tuple[Kind, str]:
-    kind: Kind = "orchestrator" if isinstance(suspect, RunningTurn) else "activity"
-    return kind, suspect.name.casefold()
-
-
-def _orchestrator(turn: TurnInput) -> str:
-    """The name of the orchestrator that a turn will run, as far as that can be told beforehand."""
-    events = [*(each.event for each in turn.arrivals), *turn.snapshot.history]
-    return next((each.name for each in events if isinstance(each, ExecutionStarted)), "")
-
-
-def _sendable(turn: TurnInput) -> TurnInput:
-    """The turn without what only its store understands. Receipts become positions."""
-    replace = msgspec.structs.replace
-    arrivals = [
-        replace(each, receipt=position) if isinstance(each, Delivery) else each
-        for position, each in enumerate(turn.arrivals)
-    ]
-    return replace(turn, snapshot=replace(turn.snapshot, version=None), arrivals=arrivals)
-
-
-def _received(decision: Decision, arrivals: Sequence[Arrival]) -> Decision:
-    """The decision in terms of what arrived here."""
-    sent: dict[Hashable, Arrival] = {}
-    receipts: dict[Hashable, Receipt] = {}
-    for position, each in enumerate(arrivals):
-        if isinstance(each, Delivery):
-            sent[position], receipts[position] = each, each.receipt
-        else:
-            sent[each.item.receipt] = each
-    return msgspec.structs.replace(
-        decision,
-        consumed=[receipts[position] for position in decision.consumed],
-        kept=[receipts[position] for position in decision.kept],
-        deferred=[
-            sent[each.receipt if isinstance(each, Delivery) else each.item.receipt] for each in decision.deferred
-        ],
-    )
+def _how(deaths: Sequence[str]) -> str:
+    return ", then ".join(dict.fromkeys(deaths))

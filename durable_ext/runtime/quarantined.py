@@ -19,13 +19,14 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextvars import Context
 from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 
 from durable_ext.clock import SystemClock
+from durable_ext.errors import text_of
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.calls import Calls, Outcome
@@ -33,6 +34,8 @@ from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.register import UNRECORDED, Register
+from durable_ext.runtime.state import Arrival
+from durable_ext.storage.contract import Delivery, Receipt
 from durable_ext.tracebacks import user_traceback
 
 READY, BEGUN = b"ready", b"begun"
@@ -67,8 +70,9 @@ class TurnDecision(msgspec.Struct, frozen=True, tag=True):
 
 
 class TurnBroken(msgspec.Struct, frozen=True, tag=True):
-    """Deciding the turn raised, as it would here."""
+    """Deciding the turn raised, as it would here. `report` is the traceback."""
 
+    error: str
     report: str
 
 
@@ -83,6 +87,35 @@ def _as_it_came(kind: type, value: Any) -> Any:
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request, dec_hook=_as_it_came).decode
 decode_answer = msgspec.msgpack.Decoder(Answer, dec_hook=_as_it_came).decode
+
+
+def as_sent(turn: TurnInput) -> TurnInput:
+    """A turn without what only its store understands."""
+    replace = msgspec.structs.replace
+    arrivals = [
+        replace(each, receipt=position) if isinstance(each, Delivery) else each
+        for position, each in enumerate(turn.arrivals)
+    ]
+    return replace(turn, snapshot=replace(turn.snapshot, version=None), arrivals=arrivals)
+
+
+def as_meant(decision: Decision, arrivals: Sequence[Arrival]) -> Decision:
+    """The decision about a turn that was sent, in terms of what arrived here."""
+    sent: dict[Hashable, Arrival] = {}
+    receipts: dict[Hashable, Receipt] = {}
+    for position, each in enumerate(arrivals):
+        if isinstance(each, Delivery):
+            sent[position], receipts[position] = each, each.receipt
+        else:
+            sent[each.item.receipt] = each
+    return msgspec.structs.replace(
+        decision,
+        consumed=[receipts[position] for position in decision.consumed],
+        kept=[receipts[position] for position in decision.kept],
+        deferred=[
+            sent[each.receipt if isinstance(each, Delivery) else each.item.receipt] for each in decision.deferred
+        ],
+    )
 
 
 class Pipes:
@@ -170,7 +203,7 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
     try:
         return encode(TurnDecision(decide_cold(program, turn)))
     except Exception as error:
-        return encode(TurnBroken(user_traceback(error)))
+        return encode(TurnBroken(f"{type(error).__name__}: {text_of(error)}", user_traceback(error)))
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
@@ -197,7 +230,7 @@ def begin_call(
         with contextlib.suppress(RuntimeError):  # the loop has ended before: nobody waits any more
             loop.call_soon_threadsafe(_settle, ended, outcome)
 
-    threading.Thread(target=run, name="durable-activity-apart", daemon=True).start()
+    threading.Thread(target=run, name="durable-apart", daemon=True).start()
     return ended
 
 

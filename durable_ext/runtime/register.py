@@ -121,8 +121,7 @@ class Register:
     # --- what runs -----------------------------------------------------------------------------------
 
     def mark_turn(self, instance_id: str, name: str, alone: int = 0) -> None:
-        """The event loop is about to run code of this turn."""
-        self.clear()
+        """The event loop, which has nothing marked, is about to run code of this turn."""
         self._write(0, RunningTurn(instance_id, name, alone))
 
     def mark_call(self, slot: int) -> None:
@@ -145,16 +144,22 @@ class Register:
     def beside(self, slot: int, item: WorkItem, in_thread: bool) -> None:
         """The call of this slot, which ran alone, runs beside others from now on."""
         if slot != UNRECORDED:
+            self._free_slot(slot)
             self._write(slot, _record_of(item, in_thread, 0))
 
     def leave(self, slot: int) -> None:
         """The call of this slot has ended."""
         if slot != UNRECORDED:
-            _LENGTH.pack_into(self._map, _HEAD_SIZE + slot * _SLOT, 0)
+            self._free_slot(slot)
             self._free.append(slot)
+
+    def _free_slot(self, slot: int) -> None:
+        _LENGTH.pack_into(self._map, _HEAD_SIZE + slot * _SLOT, 0)
 
     def _write(self, slot: int, record: Suspect) -> None:
         """Write a record into a slot that is free."""
+        if self._path is None:
+            return
         try:
             data = _encode(record)
         except ValueError:  # a lone surrogate in a name

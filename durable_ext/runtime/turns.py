@@ -15,7 +15,7 @@ import msgspec
 
 from durable_ext.clock import Clock
 from durable_ext.errors import DurableError, VersionConflictError
-from durable_ext.history import ExecutionStarted, OrchestrationRuntimeStatus
+from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.activities import Activities
 from durable_ext.runtime.calls import BLOCKING, Calls
@@ -104,15 +104,7 @@ class Turns:
         assert snapshot is not None, "what was forgotten is read again"
         instance.memory.state = InstanceState.of(snapshot)
         now = self._clock.now()
-        try:
-            decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now))
-            if decision.turn is not None:
-                instance.memory.state = instance.memory.state.after(decision.turn)
-        except OrchestratorProcessLostError as killed:
-            instance.fault, instance.faults = killed, MAX_FAULTS
-            decision = self._decide(instance, snapshot, news, now)
-        except TurnBrokenInChildError as error:
-            raise TurnBrokenError(error) from error
+        decision = await self._decide_apart(instance, snapshot, news, now)
         deferred = await self._carry_out(instance, decision, now)
         self._quarantine.clear_turn(instance.instance_id)
         instance.forget()
@@ -142,7 +134,7 @@ class Turns:
     def _check_that_it_runs_here(
         self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
     ) -> None:
-        if not (self._traits.is_shared or self._quarantine.is_active):
+        if not (self._traits.is_shared or self._quarantine.suspicion.is_active):
             return
         name = _orchestrator_name(instance, snapshot, news)
         if self._quarantine.holds_turn(instance.instance_id, name):
@@ -167,6 +159,23 @@ class Turns:
             self._register.clear()
             if (took := perf_counter() - began) > BLOCKING:
                 _warn_of_blocking(instance, name, took, is_replay=snapshot is not None and bool(snapshot.history))
+
+    async def _decide_apart(
+        self, instance: CachedInstance, snapshot: Snapshot, news: Sequence[Arrival], now: datetime
+    ) -> Decision:
+        if instance.faults < MAX_FAULTS:
+            name = _orchestrator_name(instance, snapshot, news)
+            try:
+                decision = await self._quarantine.decide(TurnInput(snapshot=snapshot, arrivals=news, now=now), name)
+            except OrchestratorProcessLostError as killed:
+                instance.fault, instance.faults = killed, MAX_FAULTS
+            except TurnBrokenInChildError as error:
+                raise TurnBrokenError(error) from error
+            else:
+                if decision.turn is not None:
+                    instance.memory.state = instance.memory.state.after(decision.turn)
+                return decision
+        return self._decide(instance, snapshot, news, now)  # which fails the instance, and runs none of its code
 
     # --- commit, and what follows from it ------------------------------------------------------------
 
@@ -239,7 +248,7 @@ class Turns:
             kept=decision.kept,
             completed=decision.completed,
             cancelled=turn.cancelled if turn is not None else (),
-            cancels_all=_cancels_all(decision),
+            cancels_all=decision.cancels_all,
             dead_letters=decision.dead_letters,
         )
         try:
@@ -257,10 +266,9 @@ class Turns:
     def _apply(self, instance: CachedInstance, decision: Decision, inline: Sequence[WorkItem]) -> None:
         turn = decision.turn
         if turn is not None:
-            cancels_all = _cancels_all(decision)
-            if cancels_all or turn.cancelled:
-                why = "its instance has ended" if cancels_all else "its timeout has passed"
-                task_ids = None if cancels_all else turn.cancelled
+            if decision.cancels_all or turn.cancelled:
+                why = "its instance has ended" if decision.cancels_all else "its timeout has passed"
+                task_ids = None if decision.cancels_all else turn.cancelled
                 self._quarantine.cancel(instance.instance_id, task_ids)
                 if given_up := self._activities.cancel(instance.instance_id, task_ids, why):
                     # The store has forgotten them, but for those that came here after the commit: somebody waits for
@@ -277,18 +285,6 @@ class Turns:
         spare, instance.slots = instance.slots - used, 0
         if spare:
             self._activities.release(spare)
-
-
-def _cancels_all(decision: Decision) -> bool:
-    """Whether nothing that the instance has called is to go on. What one that returned left behind is: nobody waits
-    for it, but somebody may want it done."""
-    turn = decision.turn
-    if turn is None:
-        return False
-    status = turn.runtime_status
-    if decision.begins and decision.replaces_history:
-        return True
-    return status.is_terminal and status is not OrchestrationRuntimeStatus.Completed
 
 
 def _is_delivery(arrival: Arrival) -> bool:

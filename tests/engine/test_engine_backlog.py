@@ -228,6 +228,35 @@ def test_a_suspended_turn_is_not_cut_so_that_no_event_overtakes_another(
     assert instance.output == [1, 2]
 
 
+@pytest.mark.parametrize("cold", [False, True])
+def test_what_a_cut_turn_has_left_has_not_arrived_for_a_generation_that_drops_its_events(
+    form: Any, cold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropped is what came before the event that ended the generation; how many events go into a turn does not show."""
+
+    def orchestrator(context: Any) -> Any:
+        read = context.get_input()
+        if read is None:
+            yield context.create_timer(timedelta(seconds=10))
+        read = [*(read or []), (yield context.wait_for_external_event("n"))]
+        if len(read) == 3:
+            return [*read, (yield context.wait_for_external_event("m", timeout=1, default="dropped"))]
+        context.continue_as_new(read, save_events=False)
+
+    events = [(1, "m", 1), (1, "n", 2), (1, "n", 3), (10, "m", 4), (10, "n", 5), (10, "n", 6)]
+    for limit in (1, 1_000):
+        monkeypatch.setattr(intake, "MAX_EVENTS_PER_TURN", limit)
+        hub = Hub(cold=cold, check=False)
+        instance = hub.start(form(orchestrator))
+        hub.run(until=0)
+        for at, name, data in events:
+            hub.raise_event(name, data, at=at)
+        hub.run(until=9)
+        hub.raise_event("n", 7, at=11)
+        hub.run()
+        assert instance.output == [2, 5, 6, "dropped"]
+
+
 def test_more_generations_than_an_endless_loop_may_have_are_fine_if_each_reads_an_event(
     form: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

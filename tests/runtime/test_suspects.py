@@ -16,6 +16,8 @@ from test_quarantine import has_written, is_gone
 
 from durable_ext.client.status import DurableOrchestrationStatus
 from durable_ext.messages import WorkItem
+from durable_ext.runtime.decide import Decision, TurnInput
+from durable_ext.runtime.quarantine import Quarantine, TurnBrokenInChildError
 from durable_ext.runtime.register import Register
 from durable_ext.storage.contract import StoreTraits
 from durable_ext.storage.memory import MemoryHub, MemoryStore
@@ -126,6 +128,21 @@ async def test_a_turn_that_kills_fails_its_instance_and_leaves_a_dead_letter(hub
     assert (letter.kind, letter.instance_id) == ("orchestrator", "killer")
     await hub.host.client.start_new("turn_is_killed", "another")
     assert (await hub.end("another")).runtime_status.value == "Failed", "it was convicted, so this process lives"
+
+
+async def test_an_instance_whose_turns_break_down_apart_fails_in_the_end(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(quarantine: Quarantine, turn: TurnInput, name: str) -> Decision:
+        raise TurnBrokenInChildError(turn.snapshot.instance_id, "RuntimeError: each time")
+
+    monkeypatch.setattr(Quarantine, "decide", break_down)
+    await hub.host.client.start_new("chain", "suspect", 5)
+    hub.died_with(lambda register: register.mark_turn("suspect", "chain"))
+    await hub.host.start()
+    ended = await hub.end("suspect")
+    assert ended.runtime_status.value == "Failed"
+    assert "broke down in a process of its own: RuntimeError: each time" in str(ended.output)
 
 
 async def test_a_terminated_instance_ends_what_runs_apart_for_it(hub: Hub) -> None:
