@@ -117,6 +117,7 @@ class World:
             await self._begin_worker()
         clients = [self._spawn(self._start(*each)) for each in self.program.starts]
         clients += [self._spawn(self._do(each)) for each in self.program.deeds]
+        self._spawn(self._resume_forgotten())
         await asyncio.gather(*clients)
         while (live := self._live()) is not None or self.hub.owes:
             if live is not None:
@@ -195,6 +196,16 @@ class World:
                     await operations.rewind(instance_id)
                     await self._until(instance_id, lambda row: row.updated_at != failed.updated_at)
                     await self._until(instance_id, lambda row: row.runtime_status.is_terminal)
+
+    async def _resume_forgotten(self) -> None:
+        """A suspension may reach an instance that had failed meanwhile, once it is rewound: resume it then."""
+        while True:
+            await sleep(self.clock, 60.0)
+            for _, instance_id, _ in self.program.starts:
+                row = await self.client.get_instance(instance_id)
+                if row is not None and row.runtime_status is Status.Suspended:
+                    with _too_late():
+                        await self.operations.resume(instance_id)
 
     async def _until(self, instance_id: str, holds: Callable[[InstanceRecord], bool], *, or_end: bool = False) -> None:
         with self.client.watch(instance_id) as watch:
