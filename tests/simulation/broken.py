@@ -1,16 +1,18 @@
 """Stores that break one promise each, by which the simulation shows that it would notice.
 
-`PROMISES` is the table: what the contract says, and the hub that does not do it.
+`PROMISES` is the table: what the contract says, and the hub, or the store, that does not do it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
-from hostile import HostileHub
+from hostile import HostileHub, HostileStore
 from sim_compare import check, hostile_setting, orderly_setting
 from sim_programs import TAILS
 
@@ -18,7 +20,7 @@ from durable_ext.errors import VersionConflictError
 from durable_ext.history import EventRaised, ExecutionStarted, HistoryEvent
 from durable_ext.messages import Message, WorkItem
 from durable_ext.storage.contract import Commit, Delivery, LoadedTurn, Version
-from durable_ext.storage.memory.records import Belongings, Connection, StoredMessage, StoredWork
+from durable_ext.storage.memory.records import Belongings, Connection, Stored, StoredMessage, StoredWork
 
 
 class NoVersionCheck(HostileHub):
@@ -245,23 +247,40 @@ class LeavesMessagesToTheSuccessor(HostileHub):
         self.belongings[instance_id].messages.update(left.messages)
 
 
+class LosesWhatIsGivenBack(HostileStore):
+    async def give_back(self, deliveries: Sequence[Delivery], delay: float) -> None:
+        pass
+
+
+class LosesWorkGivenBack(HostileStore):
+    async def give_back_work(self, items: Sequence[WorkItem], delay: float = 0.0) -> None:
+        pass
+
+
+class LosesBatchesWhenCancelled(HostileStore):
+    def _let_go(self, taken: Sequence[Stored | None]) -> None:
+        if not isinstance(sys.exc_info()[1], asyncio.CancelledError):
+            super()._let_go(taken)
+
+
 @dataclass(frozen=True)
 class Promise:
     """What the contract says; a hub that does not keep it; and what makes that likely to show."""
 
     says: str
-    broken: type[HostileHub]
+    broken: type[HostileHub | HostileStore]
     orderly: bool = False
     odds: Mapping[str, float] = field(default_factory=dict)
     setting: Mapping[str, Any] = field(default_factory=dict)
     tails: Sequence[str] = TAILS
 
-    def check(self, seed: int, make_hub: type[HostileHub] | None = None) -> None:
-        """Run a seed on the broken hub, or on another. Raises AssertionError if that shows."""
+    def check(self, seed: int, *, keep: bool = False) -> None:
+        """Run a seed on the broken hub or store, or on one that keeps the promise. An AssertionError if that shows."""
         setting = (orderly_setting if self.orderly else hostile_setting)(seed)
         odds = replace(setting.odds, **self.odds)
-        make_hub = make_hub or self.broken
-        check(seed, orderly=self.orderly, tails=self.tails, make_hub=make_hub, odds=odds, **self.setting)
+        kind = "make_store" if issubclass(self.broken, HostileStore) else "make_hub"
+        make = {} if keep else {kind: self.broken}
+        check(seed, orderly=self.orderly, tails=self.tails, odds=odds, **make, **self.setting)
 
 
 CRASHES: Mapping[str, Any] = {"odds": {"crash": 0.03, "debt": 0.6}, "setting": {"crashes": 5}}
@@ -294,6 +313,9 @@ PROMISES = (
     Promise("a snapshot is the instance as last committed", BeginsWithAnOldHistory),
     Promise("messages come in the order they were stored", DeliversBackwards, orderly=True),
     Promise("a message for later does not come before its time", DeliversBeforeItsTime),
+    Promise("what is given back comes again", LosesWhatIsGivenBack, odds={"conflict": 0.5}),
+    Promise("work that is given back is offered again", LosesWorkGivenBack),
+    Promise("cancellation loses no message and no work item", LosesBatchesWhenCancelled, setting={"pauses": 2}),
     Promise("complete_work stores the outcome", LosesOutcomes),
     Promise("asked tells two askings of a call apart", TakesOneAskingForAnother, **AGAIN),
     Promise("once an instance is there, its start message will be", LosesTheStart),

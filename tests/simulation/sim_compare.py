@@ -61,6 +61,7 @@ def _with_quirks(setting: Setting, random: Random) -> Setting:
     return replace(
         setting,
         restarts=random.choice((0, 0, setting.restarts)),
+        pauses=random.choice((0, 0, 2)),
         warm_instances=random.choice((0, 1, 100)),
         activities=random.choice((1, 2, 10)),
         traits=StoreTraits(turn_size=random.choice((None, None, 1, 2)), gather=random.choice((0.0, 0.0, 0.1))),

@@ -54,16 +54,21 @@ EMBEDDED = StoreTraits()
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Under what conditions a program runs. `restarts`: workers that stop in order, and begin anew."""
+    """Under what conditions a program runs.
+
+    `restarts`: workers that stop in order, and begin anew. `pauses`: workers that take nothing for a while.
+    """
 
     odds: Odds = CALM
     workers: int = 1
     crashes: int = 0
     restarts: int = 0
+    pauses: int = 0
     warm_instances: int = 100
     activities: int = 10
     traits: StoreTraits = EMBEDDED
     make_hub: Callable[[JumpingClock, Chance, StoreTraits], HostileHub] = HostileHub
+    make_store: Callable[[HostileHub], HostileStore] = HostileStore
     make_worker: Callable[..., Worker] = Worker
 
 
@@ -102,7 +107,7 @@ class World:
         self.chance = Chance(f"world {seed}", setting.odds)
         self.hub = setting.make_hub(clock, Chance(f"hub {seed}", setting.odds), setting.traits)
         self.hub.on_crash = self._crash
-        self.crashes_left, self.restarts_left = setting.crashes, setting.restarts
+        self.crashes_left, self.restarts_left, self.pauses_left = setting.crashes, setting.restarts, setting.pauses
         self.client = MemoryStore(self.hub)
         self.operations = InstanceOperations(self.client, clock=clock)
         self.outcome = Outcome()
@@ -222,7 +227,7 @@ class World:
     # --- workers -----------------------------------------------------------------------------------------
 
     async def _begin_worker(self) -> None:
-        store = HostileStore(self.hub)
+        store = self.setting.make_store(self.hub)
         await store.open()
         registry = Registry()
         for name, function in self.program.orchestrators().items():
@@ -240,6 +245,16 @@ class World:
         if self.restarts_left:
             self.restarts_left -= 1
             self._spawn(self._restart(store, worker))
+        elif self.pauses_left:
+            self.pauses_left -= 1
+            self._spawn(self._pause(worker))
+
+    async def _pause(self, worker: Worker) -> None:
+        for _ in range(3):
+            await sleep(self.clock, self.chance.seconds(10))
+            await worker.pause()
+            await sleep(self.clock, self.chance.seconds())
+            worker.resume()
 
     async def _restart(self, store: HostileStore, worker: Worker) -> None:
         await sleep(self.clock, self.chance.seconds(15))
