@@ -13,7 +13,6 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from durable_ext.clock import Clock, sleep, wait
 from durable_ext.errors import VersionConflictError
@@ -301,8 +300,9 @@ class Worker:
 
     def _is_for_others(self, item: WorkItem) -> bool:
         """Whether another worker of the hub may know the activity, and has had too little time to say so."""
-        waited = self._clock.now() - item.queued_at if item.queued_at is not None else timedelta(0)
-        return item.name not in self._program.registry.activities and waited < PARK_FOR
+        if item.name in self._program.registry.activities:
+            return False
+        return item.queued_at is None or self._clock.now() - item.queued_at < PARK_FOR
 
     async def _call_apart(self, item: WorkItem) -> None:
         try:
@@ -317,12 +317,11 @@ class Worker:
             self._errands.give_work_back([item], PARK_DELAY)
             return
         self._stirs += 1
-        if reason is None and not self._is_stopping and not self._errands.is_expected(item):
-            self._deliver(LocalOutcome.of(item, outcome))
-        elif reason is None:
+        if self._is_stopping or self._errands.is_expected(item):
             self._errands.complete(item, outcome)
         else:
-            self._deliver(LocalOutcome.of(item, outcome, _dead_letter(item, outcome, reason)))
+            dead_letter = _dead_letter(item, outcome, reason) if reason is not None else None
+            self._deliver(LocalOutcome.of(item, outcome, dead_letter))
 
     # --- turns ---------------------------------------------------------------------------------------
 
