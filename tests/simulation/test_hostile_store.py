@@ -31,7 +31,7 @@ INSTANCES, EVENTS = 3, 20
 
 def test_every_freedom_is_taken() -> None:
     taken: Counter[str] = Counter()
-    for seed in range(200):
+    for seed in range(120):
         taken += simulate(make_program(seed), hostile_setting(seed), seed).taken
     assert not [each.name for each in fields(Odds) if taken[each.name] < 3]
 
