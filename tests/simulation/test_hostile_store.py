@@ -27,13 +27,16 @@ from durable_ext.storage.memory import MemoryStore
 T = TypeVar("T")
 
 INSTANCES, EVENTS = 3, 20
+OFTEN = 3
 
 
 def test_every_freedom_is_taken() -> None:
     taken: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(1000):
         taken += simulate(make_program(seed), hostile_setting(seed), seed).taken
-    assert not [each.name for each in fields(Odds) if taken[each.name] < 3]
+        if all(taken[each.name] >= OFTEN for each in fields(Odds)):
+            return
+    pytest.fail(f"hardly ever taken: {[each.name for each in fields(Odds) if taken[each.name] < OFTEN]}")
 
 
 def test_the_same_seed_takes_the_same_freedoms() -> None:
