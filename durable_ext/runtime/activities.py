@@ -12,7 +12,7 @@ from typing import Any
 
 from durable_ext.clock import Clock, wait
 from durable_ext.messages import WorkItem
-from durable_ext.runtime.calls import Calls, Outcome
+from durable_ext.runtime.calls import Calls, Outcome, Running
 from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.register import Register
 from durable_ext.runtime.threads import NoThreadError, Threads, end_thread
@@ -21,17 +21,6 @@ logger = logging.getLogger(__name__)
 
 STUCK_AFTER = 60.0
 """Seconds after which a call that keeps others waiting is named in the log, and again after each so many."""
-
-
-class Running:
-    """A call that runs here. `is_given_up`: nobody waits for its outcome any more, and its slot is free."""
-
-    __slots__ = ("began", "is_given_up", "item", "mark", "task")
-
-    def __init__(self, item: WorkItem, mark: int, began: float) -> None:
-        self.item, self.mark, self.began = item, mark, began
-        self.task: asyncio.Task[Outcome] | None = None  # None: it has a thread
-        self.is_given_up = False
 
 
 class Activities:
@@ -166,21 +155,20 @@ class Activities:
         return (each for each in self._running if each.item.instance_id == instance_id)
 
     def _run_on_loop(self, item: WorkItem) -> None:
-        running = Running(item, self._register.enter(item, in_thread=False), self._clock.monotonic())
+        running = Running(item)
         context = Context()
         context.run(current_activity.set, item)
-        call = self._calls.run_async(item, running.mark, lambda: running.is_given_up)
-        task = running.task = _spawn(self._loop, call, context)
+        task = running.task = _spawn(self._loop, self._calls.run_async(running), context)
         if task.done() and not task.cancelled() and task.exception() is None:
-            self._register.leave(running.mark)
             self._settled(item, task.result())
         else:
+            running.slot, running.began = self._register.enter(item, in_thread=False), self._clock.monotonic()
             self._running.add(running)
             task.add_done_callback(lambda task: self._task_done(running, task))
 
     def _task_done(self, running: Running, task: asyncio.Task[Outcome]) -> None:
         self._running.discard(running)
-        self._register.leave(running.mark)
+        self._register.leave(running.slot)
         if running.is_given_up:
             if not task.cancelled():
                 task.exception()  # seen
@@ -199,7 +187,7 @@ class Activities:
             self._threads.submit(lambda: self._call_in_thread(running))
         except NoThreadError as error:
             self._running.discard(running)
-            self._register.leave(running.mark)
+            self._register.leave(running.slot)
             logger.error("activity '%s' of %s is given back: %s", item.name, item.instance_id, error)
             self._give_back([item])
             self._free_slot()
@@ -224,7 +212,7 @@ class Activities:
         self._bell_rung = False
         while self._finished:
             running, outcome = self._finished.popleft()
-            self._register.leave(running.mark)
+            self._register.leave(running.slot)
             if not running.is_given_up:
                 self._running.discard(running)
                 self._settled(running.item, outcome)

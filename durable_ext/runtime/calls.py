@@ -18,7 +18,7 @@ from durable_ext.messages import WorkItem
 from durable_ext.registry import Activity
 from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.program import Program
-from durable_ext.runtime.register import Register
+from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,18 @@ BLOCKING = 1.0
 Outcome = TaskCompleted | TaskFailed
 
 
-def _never() -> bool:
-    return False
+class Running:
+    """A call that runs here, in a `slot` of the register once it has one.
+
+    `is_given_up`: nobody waits for its outcome any more. `task` is None if it has a thread.
+    """
+
+    __slots__ = ("began", "is_given_up", "item", "slot", "task")
+
+    def __init__(self, item: WorkItem, slot: int = UNRECORDED, began: float = 0.0) -> None:
+        self.item, self.slot, self.began = item, slot, began
+        self.task: asyncio.Task[Outcome] | None = None
+        self.is_given_up = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +86,16 @@ class Calls:
         except BaseException as error:
             return self.failed(item, error)
 
-    async def run_async(self, item: WorkItem, slot: int, is_given_up: Callable[[], bool] = _never) -> Outcome:
-        """Run a call of a coroutine function, which has this slot of the register.
-
-        Raises CancelledError only if the call was given up.
-        """
+    async def run_async(self, running: Running) -> Outcome:
+        """Run a call of a coroutine function. Raises CancelledError only if it was given up."""
+        item = running.item
         try:
             activity = self._activity(item.name)
             argument = self._codec.decode(item.input, activity.input_type)
-            result = await self._watched(activity.function(**{activity.input_name: argument}), item, slot)
+            result = await self._watched(activity.function(**{activity.input_name: argument}), running)
             return self.completed(item, result)
         except asyncio.CancelledError as error:
-            if is_given_up():
+            if running.is_given_up:
                 raise
             return self.failed(item, error)
         except KeyboardInterrupt:
@@ -151,15 +159,15 @@ class Calls:
         return found.activity
 
     @types.coroutine
-    def _watched(self, awaitable: Awaitable[Any], item: WorkItem, slot: int) -> Generator[Any, Any, Any]:
+    def _watched(self, awaitable: Awaitable[Any], running: Running) -> Generator[Any, Any, Any]:
         """Await; mark every step between two suspensions, and tell if one holds up the loop."""
-        register = self._register
+        register, item = self._register, running.item
         steps = awaitable.__await__()
         step: Callable[[Any], Any] = steps.send
         argument: Any = None
         while True:
             began = perf_counter()
-            register.mark_call(slot)
+            register.mark_call(running.slot, item)
             try:
                 suspended_on = step(argument)
             except StopIteration as end:

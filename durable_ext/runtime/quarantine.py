@@ -19,7 +19,7 @@ from typing import Any
 from durable_ext.clock import Clock, wait
 from durable_ext.errors import DurableError
 from durable_ext.messages import WorkItem, WorkReceipt
-from durable_ext.runtime.calls import Calls, Outcome
+from durable_ext.runtime.calls import Calls, Outcome, Running
 from durable_ext.runtime.children import ChildDiedError, Children, ChildUnavailableError
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.program import Program
@@ -170,7 +170,7 @@ class Quarantine:
         assert task is not None
         self._running[task] = item.receipt
         try:
-            outcome = await self._call(item, task)
+            outcome = await self._call(item)
         except _KilledError as killed:
             self.suspicion.convict("activity", item.name, killed.how)
             error = ActivityProcessLostError(item.name, killed.deaths)
@@ -181,11 +181,11 @@ class Quarantine:
         self.suspicion.clear(item.receipt)
         return outcome, reason
 
-    async def _call(self, item: WorkItem, task: asyncio.Task[Any]) -> Outcome:
+    async def _call(self, item: WorkItem) -> Outcome:
         try:
             answer = await self._ask(CallRequest(item))
         except _NoChildError:
-            return await self._call_alone(item, task)
+            return await self._call_alone(item)
         if not isinstance(answer, CallOutcome):
             raise RuntimeError(f"a call was answered by a {type(answer).__name__}")
         return answer.event
@@ -241,25 +241,30 @@ class Quarantine:
 
     # --- with nothing beside it ----------------------------------------------------------------------
 
-    async def _call_alone(self, item: WorkItem, task: asyncio.Task[Any]) -> Outcome:
+    async def _call_alone(self, item: WorkItem) -> Outcome:
         times = self._next_time_alone(item.receipt)
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
         on_thread = not is_async(self._calls, item)
         async with self._one_alone, self._alone():
             slot = self._register.enter(item, on_thread, times)
-            call = begin_call(self._calls, item, slot, lambda: task.cancelling() > 0)
+            running = Running(item, slot)
+            call = begin_call(self._calls, running)
             call.add_done_callback(lambda _: self._register.leave(slot))
             try:
                 if await wait(self._clock, [call], ALONE_LIMIT):
                     logger.warning("activity '%s' of %s takes long; the others go on", item.name, item.instance_id)
             except asyncio.CancelledError:
-                call.cancel()
+                _give_up(running, call)
                 raise
             finally:
                 if not call.done():
                     self._register.beside(slot, item, on_thread)
-        return await call
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            _give_up(running, call)
+            raise
 
     async def _decide_alone(self, turn: TurnInput, name: str) -> Decision:
         instance_id = turn.snapshot.instance_id
@@ -276,6 +281,11 @@ class Quarantine:
         if times >= MOST_ALONE:
             raise _KilledError(["it ran alone, and nobody was left to say how"] * times)
         return times + 1
+
+
+def _give_up(running: Running, call: asyncio.Future[Outcome]) -> None:
+    running.is_given_up = True
+    call.cancel()
 
 
 def _how(deaths: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextvars import Context
 from typing import Any, NoReturn, TypeAlias
 
@@ -29,11 +29,11 @@ from durable_ext.clock import SystemClock
 from durable_ext.errors import text_of
 from durable_ext.history import TaskCompleted, TaskFailed
 from durable_ext.messages import WorkItem
-from durable_ext.runtime.calls import Calls, Outcome
+from durable_ext.runtime.calls import Calls, Outcome, Running
 from durable_ext.runtime.decide import Decision, TurnInput, decide_cold
 from durable_ext.runtime.logs import current_activity
 from durable_ext.runtime.program import Program
-from durable_ext.runtime.register import UNRECORDED, Register
+from durable_ext.runtime.register import Register
 from durable_ext.runtime.state import Arrival
 from durable_ext.storage.contract import Delivery, Receipt
 from durable_ext.tracebacks import user_traceback
@@ -207,22 +207,19 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
-    event = await begin_call(calls, item)
     try:
-        return encode(CallOutcome(event))
-    except ValueError as error:  # a lone surrogate in the result: it could not be stored either
+        return encode(CallOutcome(await begin_call(calls, Running(item))))
+    except Exception as error:  # a lone surrogate in the result, say: it could not be stored either
         return encode(CallOutcome(calls.failed(item, error)))
 
 
-def begin_call(
-    calls: Calls, item: WorkItem, slot: int = UNRECORDED, is_given_up: Callable[[], bool] = lambda: False
-) -> asyncio.Future[Outcome]:
+def begin_call(calls: Calls, running: Running) -> asyncio.Future[Outcome]:
     """Begin a call on the event loop, or on a thread of its own, which may be left behind."""
-    loop = asyncio.get_running_loop()
+    loop, item = asyncio.get_running_loop(), running.item
     if is_async(calls, item):
         context = Context()
         context.run(current_activity.set, item)
-        return loop.create_task(calls.run_async(item, slot, is_given_up), context=context)
+        return loop.create_task(calls.run_async(running), context=context)
     ended: asyncio.Future[Outcome] = loop.create_future()
 
     def run() -> None:

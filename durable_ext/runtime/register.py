@@ -124,9 +124,11 @@ class Register:
         """The event loop, which has nothing marked, is about to run code of this turn."""
         self._write(0, RunningTurn(instance_id, name, alone))
 
-    def mark_call(self, slot: int) -> None:
-        """The event loop is about to run a step of the async activity of this slot."""
-        if slot != UNRECORDED:
+    def mark_call(self, slot: int, item: WorkItem) -> None:
+        """The event loop, which has nothing marked, is about to run a step of this async activity."""
+        if slot == UNRECORDED:  # its first step: most have no other
+            self._write(0, _record_of(item, False, 0))
+        else:
             _REFERENCE.pack_into(self._map, _HEAD_SIZE, _A_SLOT | slot << 32)
 
     def clear(self) -> None:

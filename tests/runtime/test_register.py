@@ -75,7 +75,7 @@ def test_the_register_of_a_killed_process_names_what_ran(tmp_path: Path, sole: b
 def test_the_marked_code_and_the_calls_on_threads_are_suspect(tmp_path: Path, abandoned: Any) -> None:
     def fill(register: Register) -> None:
         register.enter(item(1), in_thread=True)
-        register.mark_call(register.enter(item(2), in_thread=False))
+        register.mark_call(register.enter(item(2), in_thread=False), item(2))
 
     abandoned(fill)
     assert {each.key for each in Register(tmp_path).take_over(sole=False)} == {item(1).receipt, item(2).receipt}
