@@ -51,6 +51,8 @@ from durable_ext.messages import answer_to_parent
 
 _S = OrchestrationRuntimeStatus
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
 # A generation that continues as new without waiting for anything runs on in the same turn. This many in a row
 # that take nothing from outside are an endless loop, which would hold up everything else.
 _MAX_IDLE_GENERATIONS = 10_000
@@ -68,7 +70,7 @@ class OrchestrationSession:
         input_type: Any = None,
     ) -> None:
         self._function, self._codec, self._options, self._input_type = function, codec, options, input_type
-        self._now = datetime.min.replace(tzinfo=UTC)
+        self._now = _LONG_AGO
         self._intake = Intake()
         self._feeder: Feeder | None = None
         self._end: ExecutionCompleted | None = None

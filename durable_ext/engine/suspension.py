@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from durable_ext.history import EventRaised, ExecutionSuspended, HistoryEvent, outcome_task_id
@@ -19,7 +18,7 @@ class Suspension:
         self.held: list[HistoryEvent] = []
         self.answered: set[int] = set()
         """The calls whose outcomes are among the held."""
-        self._events_of: Counter[str] = Counter()
+        self._events_of: dict[str, int] = {}
 
     def begin(self, event: ExecutionSuspended) -> None:
         """Suspend. Only the first of several counts."""
@@ -30,13 +29,14 @@ class Suspension:
         """Keep what arrived."""
         self.held.append(event)
         if isinstance(event, EventRaised):
-            self._events_of[event.name.casefold()] += 1
+            name = event.name.casefold()
+            self._events_of[name] = self.holds(name) + 1
         elif (task_id := outcome_task_id(event)) is not None:
             self.answered.add(task_id)
 
     def holds(self, name: str) -> int:
         """How many external events of a (casefolded) name are held."""
-        return self._events_of[name] if self._events_of else 0
+        return self._events_of.get(name, 0)
 
     def end(self) -> Sequence[HistoryEvent]:
         """Resume: return what was held, in order."""

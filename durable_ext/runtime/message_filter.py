@@ -8,7 +8,7 @@ sure that nothing is dropped on an outdated view.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -180,7 +180,7 @@ class _MessageFilter:
         elif not self._state.has_ended:
             self._drop(event, "there is nothing to rewind: the instance runs")
         elif self._state.status is Status.Failed:
-            self._state = replace(self._state, status=Status.Running, completed=None)
+            self._state = msgspec.structs.replace(self._state, status=Status.Running, completed=None)
             self.filtered.rewinds = True
             self.filtered.events.append(event)
         else:

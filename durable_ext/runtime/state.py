@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import msgspec
@@ -56,12 +55,11 @@ Arrival = Delivery | LocalOutcome
 """What goes into a turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceState:
+class InstanceState(msgspec.Struct, frozen=True):
     """What is committed of an instance, as far as it decides what may come next.
 
     `started` is None while no execution has begun. `completed` is how the execution ended, if it did. `rewinds` is how
-    often the line has been rewound.
+    often the line has been rewound, where somebody is to be told.
     """
 
     instance_id: str
@@ -77,7 +75,9 @@ class InstanceState:
         ended = None
         if snapshot.status is not None and snapshot.status.is_terminal:
             ended = next((each for each in reversed(snapshot.history) if isinstance(each, ExecutionCompleted)), None)
-        return cls(snapshot.instance_id, snapshot.status, started, ended, count_rewinds(snapshot.history))
+        has_parent = started is not None and started.parent is not None
+        rewinds = count_rewinds(snapshot.history) if has_parent else 0
+        return cls(snapshot.instance_id, snapshot.status, started, ended, rewinds)
 
     def after(self, turn: Turn) -> InstanceState:
         """The state once the turn is committed."""
@@ -86,7 +86,7 @@ class InstanceState:
         if turn.runtime_status is self.status:
             return self
         rewound = self.has_ended and not turn.runtime_status.is_terminal
-        return replace(self, status=turn.runtime_status, completed=None, rewinds=self.rewinds + rewound)
+        return msgspec.structs.replace(self, status=turn.runtime_status, completed=None, rewinds=self.rewinds + rewound)
 
     @property
     def name(self) -> str:

@@ -81,17 +81,18 @@ class Turns:
         down, `VersionConflictError` if it does not count, and whatever the store raises; then nothing of it is known
         to be durable, and what is in memory is not to be used.
         """
-        # The limit is for orchestrators that run. A turn that waits for its commit holds nobody up.
-        async with self._slots:
-            snapshot, news = None, arrivals
-            if instance.version is None or any(map(_is_delivery, arrivals)):
-                snapshot, news = await self._load(instance, arrivals)
-                if not news:
-                    self._leave_unread(instance, snapshot)
-                    return ()
+        if instance.version is not None and all(type(each) is LocalOutcome for each in arrivals):
+            # Nothing to read: it is decided at once, and one at a time anyway.
             now = self._clock.now()
-            self._check_that_it_runs_here(instance, snapshot, news, now)
-            decision = self._decide(instance, snapshot, news, now)
+            return await self._carry_out(instance, self._decide_here(instance, None, arrivals, now), now)
+        # The limit is for orchestrators that are read and run. A turn that waits for its commit holds nobody up.
+        async with self._slots:
+            snapshot, news = await self._load(instance, arrivals)
+            if not news:
+                self._leave_unread(instance, snapshot)
+                return ()
+            now = self._clock.now()
+            decision = self._decide_here(instance, snapshot, news, now)
         return await self._carry_out(instance, decision, now)
 
     async def run_apart(self, instance: CachedInstance, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
@@ -131,11 +132,16 @@ class Turns:
 
     # --- decide --------------------------------------------------------------------------------------
 
-    def _check_that_it_runs_here(
+    def _decide_here(
+        self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
+    ) -> Decision:
+        if self._traits.is_shared or self._quarantine.suspicion.is_active:
+            self._check_that_it_belongs_here(instance, snapshot, news, now)
+        return self._decide(instance, snapshot, news, now)
+
+    def _check_that_it_belongs_here(
         self, instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival], now: datetime
     ) -> None:
-        if not (self._traits.is_shared or self._quarantine.suspicion.is_active):
-            return
         name = _orchestrator_name(instance, snapshot, news)
         if self._quarantine.holds_turn(instance.instance_id, name):
             raise BelongsApartError(f"instance '{instance.instance_id}' is to run in a process of its own")
@@ -185,7 +191,7 @@ class Turns:
         else:
             inline, queued = self._share_out(instance, decision)
             status = self._status(instance, decision, now)
-            instance.version = await self._commit(instance, decision, inline, queued, status)
+            instance.version = await self._commit(_commit_of(instance, decision, inline, queued, status))
             if status is not None:
                 instance.status_written = now
             self._apply(instance, decision, inline)
@@ -199,10 +205,11 @@ class Turns:
         # What a rewind asks for again may be under way somewhere: leave it to the store to offer it, or not.
         if not work or decision.rewinds:
             return (), work
-        here, elsewhere = list(work), []
+        here: Sequence[WorkItem] = work
+        elsewhere: Sequence[WorkItem] = ()
         if self._traits.is_shared:
-            elsewhere = [each for each in work if not self._calls.knows(each.name)]
             here = [each for each in work if self._calls.knows(each.name)]
+            elsewhere = [each for each in work if not self._calls.knows(each.name)]
         if (more := len(here) - instance.slots) > 0:
             instance.slots += self._activities.reserve(more)
         inline = [msgspec.structs.replace(each, tries=1) for each in here[: instance.slots]]
@@ -224,33 +231,7 @@ class Turns:
             started=turn.started,
         )
 
-    async def _commit(
-        self,
-        instance: CachedInstance,
-        decision: Decision,
-        inline: Sequence[WorkItem],
-        queued: Sequence[WorkItem],
-        status: StatusChange | None,
-    ) -> Version:
-        turn = decision.turn
-        messages = turn.messages if turn is not None else ()
-        commit = Commit(
-            instance_id=instance.instance_id,
-            execution_id=turn.execution_id if turn is not None else instance.memory.state.execution_id or "",
-            version=instance.version,
-            events=turn.events if turn is not None else (),
-            replaces_history=decision.replaces_history,
-            messages=[*messages, *decision.replies] if decision.replies else messages,
-            queued=queued,
-            inline=inline,
-            status=status,
-            consumed=decision.consumed,
-            kept=decision.kept,
-            completed=decision.completed,
-            cancelled=turn.cancelled if turn is not None else (),
-            cancels_all=decision.cancels_all,
-            dead_letters=decision.dead_letters,
-        )
+    async def _commit(self, commit: Commit) -> Version:
         try:
             return await self._store.commit(commit)
         except VersionConflictError:
@@ -259,8 +240,8 @@ class Turns:
             raise TurnBrokenError(error) from error  # something in it cannot be stored, today or later
         except BaseException:
             # Perhaps it took effect all the same. Then these are claimed by a worker that will never start them.
-            if inline:
-                self._errands.give_work_back(inline)
+            if commit.inline:
+                self._errands.give_work_back(commit.inline)
             raise
 
     def _apply(self, instance: CachedInstance, decision: Decision, inline: Sequence[WorkItem]) -> None:
@@ -287,8 +268,42 @@ class Turns:
             self._activities.release(spare)
 
 
-def _is_delivery(arrival: Arrival) -> bool:
-    return type(arrival) is Delivery
+def _commit_of(
+    instance: CachedInstance,
+    decision: Decision,
+    inline: Sequence[WorkItem],
+    queued: Sequence[WorkItem],
+    status: StatusChange | None,
+) -> Commit:
+    turn = decision.turn
+    if turn is None:  # nothing moves: there is only something to remove
+        return Commit(
+            instance_id=instance.instance_id,
+            execution_id=instance.memory.state.execution_id or "",
+            version=instance.version,
+            messages=decision.replies,
+            consumed=decision.consumed,
+            kept=decision.kept,
+            completed=decision.completed,
+            dead_letters=decision.dead_letters,
+        )
+    return Commit(
+        instance_id=instance.instance_id,
+        execution_id=turn.execution_id,
+        version=instance.version,
+        events=turn.events,
+        replaces_history=decision.replaces_history,
+        messages=[*turn.messages, *decision.replies] if decision.replies else turn.messages,
+        queued=queued,
+        inline=inline,
+        status=status,
+        consumed=decision.consumed,
+        kept=decision.kept,
+        completed=decision.completed,
+        cancelled=turn.cancelled,
+        cancels_all=decision.cancels_all,
+        dead_letters=decision.dead_letters,
+    )
 
 
 def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:
@@ -307,10 +322,14 @@ def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arr
 def _orchestrator_name(instance: CachedInstance, snapshot: Snapshot | None, news: Sequence[Arrival]) -> str:
     """The orchestrator whose code the turn would run, empty if there is none."""
     start = next((each.event for each in news if isinstance(each.event, ExecutionStarted)), None)
-    state = InstanceState.of(snapshot) if snapshot is not None else instance.memory.state
-    if start is not None and (state.started is None or state.has_ended):
+    if snapshot is None:
+        state = instance.memory.state
+        return start.name if start is not None and state.has_ended else state.name
+    started = next((each for each in snapshot.history if isinstance(each, ExecutionStarted)), None)
+    has_ended = snapshot.status is not None and snapshot.status.is_terminal
+    if start is not None and (started is None or has_ended):
         return start.name
-    return state.name
+    return started.name if started is not None else ""
 
 
 def _warn_of_blocking(instance: CachedInstance, name: str, took: float, *, is_replay: bool) -> None:

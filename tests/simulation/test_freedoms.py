@@ -15,12 +15,11 @@ from durable_ext.errors import VersionConflictError
 from durable_ext.runtime import backoff, decide
 from durable_ext.runtime.calls import Calls
 from durable_ext.runtime.errands import Errands
-from durable_ext.runtime.instances import CachedInstance
 from durable_ext.runtime.message_filter import _MessageFilter
 from durable_ext.runtime.state import Arrival
 from durable_ext.runtime.turns import Turns
 from durable_ext.runtime.worker import Worker
-from durable_ext.storage.contract import Delivery
+from durable_ext.storage.contract import Commit, Delivery
 
 SEEDS = 300
 
@@ -34,11 +33,11 @@ def forget_what_is_kept(patch: pytest.MonkeyPatch) -> None:
 def take_a_conflict_for_success(patch: pytest.MonkeyPatch) -> None:
     commit = Turns._commit
 
-    async def careless(self: Turns, instance: CachedInstance, *rest: Any) -> Any:
+    async def careless(self: Turns, given: Commit) -> Any:
         try:
-            return await commit(self, instance, *rest)
+            return await commit(self, given)
         except VersionConflictError:
-            return instance.version
+            return given.version
 
     patch.setattr(Turns, "_commit", careless)
 
