@@ -146,16 +146,16 @@ class Activities:
         elif known is None:
             self._settled(item, self._calls.unknown(item))
         elif known.is_async:
-            self._run_on_loop(item)
+            self._run_on_loop(Running(item, known.activity))
         else:
-            self._run_in_thread(item)
+            self._run_in_thread(Running(item, known.activity))
 
     def of_instance(self, instance_id: str) -> Iterator[Running]:
         """The calls of one instance that run here."""
         return (each for each in self._running if each.item.instance_id == instance_id)
 
-    def _run_on_loop(self, item: WorkItem) -> None:
-        running = Running(item)
+    def _run_on_loop(self, running: Running) -> None:
+        item = running.item
         context = Context()
         context.run(current_activity.set, item)
         task = running.task = _spawn(self._loop, self._calls.run_async(running), context)
@@ -178,10 +178,11 @@ class Activities:
         else:
             self._settled(running.item, task.result())
 
-    def _run_in_thread(self, item: WorkItem) -> None:
+    def _run_in_thread(self, running: Running) -> None:
+        item = running.item
         if self._threads is None:
             self._threads = Threads(self._limit)
-        running = Running(item, self._register.enter(item, in_thread=True), self._clock.monotonic())
+        running.slot, running.began = self._register.enter(item, in_thread=True), self._clock.monotonic()
         self._running.add(running)
         try:
             self._threads.submit(lambda: self._call_in_thread(running))

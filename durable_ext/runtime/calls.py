@@ -30,15 +30,15 @@ Outcome = TaskCompleted | TaskFailed
 
 
 class Running:
-    """A call that runs here, in a `slot` of the register once it has one.
+    """A call that runs here, in a `slot` of the register once it has one. `activity` is None if it is not known.
 
     `is_given_up`: nobody waits for its outcome any more. `task` is None if it has a thread.
     """
 
-    __slots__ = ("began", "is_given_up", "item", "slot", "task")
+    __slots__ = ("activity", "began", "is_given_up", "item", "slot", "task")
 
-    def __init__(self, item: WorkItem, slot: int = UNRECORDED, began: float = 0.0) -> None:
-        self.item, self.slot, self.began = item, slot, began
+    def __init__(self, item: WorkItem, activity: Activity | None, slot: int = UNRECORDED, began: float = 0.0) -> None:
+        self.item, self.activity, self.slot, self.began = item, activity, slot, began
         self.task: asyncio.Task[Outcome] | None = None
         self.is_given_up = False
 
@@ -80,7 +80,7 @@ class Calls:
         """Run a call of a plain function, here and now."""
         current_activity.set(item)
         try:
-            activity = self._activity(item.name)
+            activity = self.get(item.name)
             argument = self._codec.decode(item.input, activity.input_type)
             return self.completed(item, activity.function(**{activity.input_name: argument}))
         except BaseException as error:
@@ -88,9 +88,9 @@ class Calls:
 
     async def run_async(self, running: Running) -> Outcome:
         """Run a call of a coroutine function. Raises CancelledError only if it was given up."""
-        item = running.item
+        item, activity = running.item, running.activity
+        assert activity is not None, "what is not known does not run on the loop"
         try:
-            activity = self._activity(item.name)
             argument = self._codec.decode(item.input, activity.input_type)
             result = await self._watched(activity.function(**{activity.input_name: argument}), running)
             return self.completed(item, result)
@@ -152,7 +152,13 @@ class Calls:
 
     # --- functions -----------------------------------------------------------------------------------
 
-    def _activity(self, name: str) -> Activity:
+    def activity(self, name: str) -> Activity | None:
+        """The activity of this name, if the app has it."""
+        found = self.find(name)
+        return found.activity if found is not None else None
+
+    def get(self, name: str) -> Activity:
+        """The activity of this name. Raises `FunctionNotFoundError`, which lists the known ones."""
         found = self.find(name)
         if found is None:
             raise FunctionNotFoundError(name, "activity", self._activities.names())

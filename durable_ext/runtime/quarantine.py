@@ -248,7 +248,7 @@ class Quarantine:
         on_thread = not is_async(self._calls, item)
         async with self._one_alone, self._alone():
             slot = self._register.enter(item, on_thread, times)
-            running = Running(item, slot)
+            running = Running(item, self._calls.activity(item.name), slot)
             call = begin_call(self._calls, running)
             call.add_done_callback(lambda _: self._register.leave(slot))
             try:

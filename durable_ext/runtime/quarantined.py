@@ -208,7 +208,7 @@ def _decide(turn: TurnInput, program: Program) -> bytes:
 
 async def _run(item: WorkItem, calls: Calls) -> bytes:
     try:
-        return encode(CallOutcome(await begin_call(calls, Running(item))))
+        return encode(CallOutcome(await begin_call(calls, Running(item, calls.activity(item.name)))))
     except Exception as error:  # a lone surrogate in the result, say: it could not be stored either
         return encode(CallOutcome(calls.failed(item, error)))
 
