@@ -8,8 +8,8 @@ import os
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process, create_subprocess_exec
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 from durable_ext.clock import Alarm, Clock, timeout, wait
 from durable_ext.errors import DurableError
@@ -52,6 +52,10 @@ class _NotBegunError(Exception):
     """The child ended before it had anything to do with the request."""
 
 
+SeeOff: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
+"""Does something in the background that `Children.close` waits for."""
+
+
 class Child:
     """A process that answers requests. Made by `start`."""
 
@@ -60,7 +64,7 @@ class Child:
         self.alarm: Alarm | None = None
 
     @classmethod
-    async def start(cls, command: Sequence[str], clock: Clock) -> Child:
+    async def start(cls, command: Sequence[str], clock: Clock, see_off: SeeOff) -> Child:
         """Start one and wait until it has loaded the app. Raises `_NotBegunError` if it does not come to that."""
         options: dict[str, Any] = {"start_new_session": True}  # signals of the terminal are not for it
         if sys.platform == "win32":
@@ -78,7 +82,7 @@ class Child:
         except TimeoutError:
             how = f"it took more than {START_LIMIT:.0f} s"
         except BaseException:
-            await child.kill()
+            see_off(child.kill())
             raise
         await child.kill()
         raise _NotBegunError(how)
@@ -177,7 +181,7 @@ class Children:
             await child.kill()
             raise ChildDiedError(f"ended after {limit:.0f} s without an answer") from None
         except BaseException:
-            await child.kill()
+            self._see_off(child.kill())  # by itself: whoever was cancelled once may be cancelled again
             raise
         if self._is_closed:
             await child.kill()
@@ -195,7 +199,7 @@ class Children:
                 child.alarm.cancel()
                 return child
             self._dismiss(child)
-        return await Child.start(self._command, self._clock)
+        return await Child.start(self._command, self._clock, self._see_off)
 
     def _dismiss(self, child: Child) -> None:
         self._idle.remove(child)
