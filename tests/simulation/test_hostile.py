@@ -11,7 +11,7 @@ from sim_compare import check
 CHUNK = 50
 
 
-@pytest.mark.parametrize("first", range(0, 800, CHUNK))
+@pytest.mark.parametrize("first", range(0, 2000, CHUNK))
 def test_programs_survive_two_workers_that_crash_on_a_hostile_store(first: int) -> None:
     for seed in range(first, first + CHUNK):
         check(seed)
