@@ -384,11 +384,14 @@ async def test_what_a_stuck_thread_returns_in_the_end_is_not_used(
     assert bench.settled == []
 
 
-async def test_only_the_calls_named_are_cancelled_and_those_that_wait_are_forgotten(bench: Bench) -> None:
-    cancelled = []
+async def test_only_the_calls_named_are_cancelled_and_those_that_wait_are_forgotten(
+    bench: Bench, eventually: Eventually
+) -> None:
+    begun, cancelled = [], []
     gate = asyncio.Event()
 
     async def work(value: int) -> int:
+        begun.append(value)
         try:
             await gate.wait()
         except asyncio.CancelledError:
@@ -398,6 +401,7 @@ async def test_only_the_calls_named_are_cancelled_and_those_that_wait_are_forgot
 
     bench.add(work)
     bench.activities.start([bench.item("work", str(number)) for number in range(1, 6)])
+    await eventually(lambda: begun == [1, 2])
     bench.activities.cancel("i", [1, 4], "its timeout has passed")
     gate.set()
     async with asyncio.timeout(10):
