@@ -13,6 +13,9 @@ class Suspension:
     __slots__ = ("_events_of", "answered", "held", "is_on", "reason")
 
     def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
         self.is_on = False
         self.reason: str | None = None
         self.held: list[HistoryEvent] = []
@@ -41,5 +44,5 @@ class Suspension:
     def end(self) -> Sequence[HistoryEvent]:
         """Resume: return what was held, in order."""
         held = self.held
-        self.__init__()  # type: ignore[misc]  # as new
+        self._clear()
         return held

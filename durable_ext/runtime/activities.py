@@ -196,7 +196,7 @@ class Activities:
     def _call_in_thread(self, running: Running) -> None:
         if running.is_given_up:  # before it began
             end_thread()
-        self._finished.append((running, Context().run(self._calls.run_sync, running.item)))
+        self._finished.append((running, Context().run(self._calls.run_sync, running)))
         # One wake-up serves all that finish before the loop comes round. The flag is lowered before the queue is
         # emptied, so whoever sees it up has its outcome fetched.
         if not self._bell_rung:

@@ -76,24 +76,20 @@ class Calls:
             found = self._known[name] = KnownActivity(activity, _is_async(activity.function))
         return found
 
-    def run_sync(self, item: WorkItem) -> Outcome:
-        """Run a call of a plain function, here and now."""
+    def run_sync(self, running: Running) -> Outcome:
+        """Run a call of a plain function, here and now. One that is not known fails."""
+        item = running.item
         current_activity.set(item)
         try:
-            activity = self.get(item.name)
-            argument = self._codec.decode(item.input, activity.input_type)
-            return self.completed(item, activity.function(**{activity.input_name: argument}))
+            return self.completed(item, self._enter(running))
         except BaseException as error:
             return self.failed(item, error)
 
     async def run_async(self, running: Running) -> Outcome:
         """Run a call of a coroutine function. Raises CancelledError only if it was given up."""
-        item, activity = running.item, running.activity
-        assert activity is not None, "what is not known does not run on the loop"
+        item = running.item
         try:
-            argument = self._codec.decode(item.input, activity.input_type)
-            result = await self._watched(activity.function(**{activity.input_name: argument}), running)
-            return self.completed(item, result)
+            return self.completed(item, await self._watched(self._enter(running), running))
         except asyncio.CancelledError as error:
             if running.is_given_up:
                 raise
@@ -102,6 +98,13 @@ class Calls:
             raise  # meant for the process, not for the activity
         except BaseException as error:
             return self.failed(item, error)
+
+    def _enter(self, running: Running) -> Any:
+        """Call the function: a coroutine function gives what is to be awaited."""
+        item, activity = running.item, running.activity
+        if activity is None:
+            raise FunctionNotFoundError(item.name, "activity", self._activities.names())
+        return activity.function(**{activity.input_name: self._codec.decode(item.input, activity.input_type)})
 
     # --- outcomes ------------------------------------------------------------------------------------
 
@@ -156,13 +159,6 @@ class Calls:
         """The activity of this name, if the app has it."""
         found = self.find(name)
         return found.activity if found is not None else None
-
-    def get(self, name: str) -> Activity:
-        """The activity of this name. Raises `FunctionNotFoundError`, which lists the known ones."""
-        found = self.find(name)
-        if found is None:
-            raise FunctionNotFoundError(name, "activity", self._activities.names())
-        return found.activity
 
     @types.coroutine
     def _watched(self, awaitable: Awaitable[Any], running: Running) -> Generator[Any, Any, Any]:

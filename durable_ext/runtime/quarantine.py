@@ -36,7 +36,6 @@ from durable_ext.runtime.quarantined import (
     begin_call,
     decode_answer,
     encode,
-    is_async,
 )
 from durable_ext.runtime.register import Register
 from durable_ext.runtime.suspicion import Suspicion, is_one_of
@@ -245,7 +244,7 @@ class Quarantine:
         times = self._next_time_alone(item.receipt)
         if item.tries > MOST_TRIES_ALONE:
             raise _KilledError(["how is not known"] * (item.tries - 1))
-        on_thread = not is_async(self._calls, item)
+        on_thread = not self._calls.is_async(item.name)
         async with self._one_alone, self._alone():
             slot = self._register.enter(item, on_thread, times)
             running = Running(item, self._calls.activity(item.name), slot)

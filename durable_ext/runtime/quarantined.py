@@ -216,25 +216,19 @@ async def _run(item: WorkItem, calls: Calls) -> bytes:
 def begin_call(calls: Calls, running: Running) -> asyncio.Future[Outcome]:
     """Begin a call on the event loop, or on a thread of its own, which may be left behind."""
     loop, item = asyncio.get_running_loop(), running.item
-    if is_async(calls, item):
+    if calls.is_async(item.name):
         context = Context()
         context.run(current_activity.set, item)
         return loop.create_task(calls.run_async(running), context=context)
     ended: asyncio.Future[Outcome] = loop.create_future()
 
     def run() -> None:
-        outcome = Context().run(calls.run_sync, item)
+        outcome = Context().run(calls.run_sync, running)
         with contextlib.suppress(RuntimeError):  # the loop has ended before: nobody waits any more
             loop.call_soon_threadsafe(_settle, ended, outcome)
 
     threading.Thread(target=run, name="durable-apart", daemon=True).start()
     return ended
-
-
-def is_async(calls: Calls, item: WorkItem) -> bool:
-    """Whether the call runs on the event loop; what is not known fails on a thread."""
-    known = calls.find(item.name)
-    return known is not None and known.is_async
 
 
 def _settle(ended: asyncio.Future[Outcome], outcome: Outcome) -> None:

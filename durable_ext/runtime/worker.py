@@ -27,7 +27,6 @@ from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantine import Quarantine
 from durable_ext.runtime.register import Register
 from durable_ext.runtime.state import Arrival, LocalOutcome
-from durable_ext.runtime.suspicion import MOST_TRIES
 from durable_ext.runtime.turns import PARK_FOR, BelongsApartError, TurnBrokenError, Turns, UnknownHereError
 from durable_ext.settings import Settings
 from durable_ext.storage.contract import DeadLetter, Store
@@ -278,9 +277,7 @@ class Worker:
         if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
-        self._deliver(
-            LocalOutcome(instance_id=item.instance_id, execution_id=item.execution_id, item=item, event=outcome)
-        )
+        self._deliver(LocalOutcome.of(item, outcome))
         keeps_slot = self._traits.is_shared and not self._is_held
         if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
@@ -290,9 +287,6 @@ class Worker:
 
     def _divert(self, item: WorkItem) -> bool:
         """Take a call that is not to run in this process."""
-        suspicion = self._quarantine.suspicion
-        if not (suspicion.is_active or item.tries > MOST_TRIES or self._traits.is_shared):
-            return False  # as nearly always
         if self._traits.is_shared and self._is_for_others(item):
             self._errands.give_work_back([item], PARK_DELAY)
             return True

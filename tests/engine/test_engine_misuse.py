@@ -238,7 +238,7 @@ def test_a_durable_task_given_to_create_task_raises_at_that_line() -> None:
         try:
             asyncio.create_task(context.call_activity("echo"))
         except TypeError as error:
-            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]
+            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]  # what was raised has one
             return [str(error), frames[0].lineno - line]
 
     text, distance = play(orchestrator).output

@@ -73,7 +73,7 @@ async def use_task_factory() -> None:
 
 
 async def use_run_until_complete() -> None:
-    asyncio.get_running_loop().run_until_complete(None)  # type: ignore[arg-type]
+    asyncio.get_running_loop().run_until_complete(None)  # type: ignore[arg-type]  # refused before it looks
 
 
 REFUSED = {
@@ -102,7 +102,7 @@ def test_what_reaches_outside_raises_at_that_line_and_names_the_way_out(use: Any
         try:
             await use()
         except OrchestratorCodeError as error:
-            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]
+            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]  # what was raised has one
             lines.extend(frame.function for frame in frames if frame.filename == __file__)
             return str(error)
 
@@ -136,7 +136,7 @@ def test_awaiting_something_foreign_raises_at_that_line() -> None:
         try:
             await Foreign()
         except OrchestratorCodeError as error:
-            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]
+            frames = inspect.getinnerframes(error.__traceback__)  # type: ignore[arg-type]  # what was raised has one
             here = next(frame for frame in frames if frame.function == "orchestrator")
             return [str(error), here.lineno - line]
 
