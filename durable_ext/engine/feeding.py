@@ -37,7 +37,6 @@ from durable_ext.history import (
     TaskScheduled,
     TimerCreated,
     TimerFired,
-    outcome_task_id,
 )
 
 
@@ -83,11 +82,6 @@ class Feeder:
     def rewinds(self) -> int:
         """`count_rewinds` of the execution's history."""
         return self.execution.started.rewinds + self.history.rewinds
-
-    def awaits(self, event: HistoryEvent) -> bool:
-        """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
-        task_id = outcome_task_id(event)
-        return task_id is None or self.is_open(task_id, event)
 
     def is_open(self, task_id: int, outcome: HistoryEvent) -> bool:
         """Whether a task waits for this outcome."""

@@ -74,7 +74,8 @@ class Intake:
         if feeder.has_unrecorded:
             feeder.has_unrecorded = False
             turn.take_calls(feeder.execution)
-        self._take_expected(feeder, turn)
+        if self._expected:
+            self._take_expected(feeder, turn)
         waiting, left = self.backlog.waiting, self._left
         while not driver.done and turn.stop is None and turn.cut is None:
             kept = self.backlog.next_for(mailbox) if waiting and not suspension.is_on else None
@@ -84,7 +85,7 @@ class Intake:
                     turn.release(kept)
                     self._raise(feeder, turn, kept.event)
             elif left:
-                self._take_raised(feeder, turn, left.popleft())
+                self._take_left(feeder, turn, left.popleft())
             elif inbox:
                 self._take(feeder, turn, inbox.popleft())
             else:
@@ -107,15 +108,23 @@ class Intake:
                 turn.record(event)
                 feeder.feed(event)
         elif isinstance(event, EventRaised):
+            is_demanded = feeder.demands(event)
+            if is_demanded and turn.events_fed < MAX_EVENTS_PER_TURN:
+                self._raise(feeder, turn, event)
+                return
             kept = self.backlog.number(event)
             turn.keep(kept)
-            self._take_raised(feeder, turn, kept)
+            if is_demanded:
+                self._take_left(feeder, turn, kept)
+            else:
+                self.backlog.keep(kept)
         elif isinstance(event, ExecutionTerminated):
             turn.record_stop(event)
         else:
             self._take_control(feeder, turn, event)
 
-    def _take_raised(self, feeder: Feeder, turn: TurnBuilder, kept: Kept) -> None:
+    def _take_left(self, feeder: Feeder, turn: TurnBuilder, kept: Kept) -> None:
+        """Take an external event that was kept when a turn was cut, or at which this one may be."""
         if not feeder.demands(kept.event):
             self.backlog.keep(kept)
         elif self._is_cut(feeder, turn):

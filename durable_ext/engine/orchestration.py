@@ -119,9 +119,8 @@ class OrchestrationSession:
 
     def awaits(self, event: HistoryEvent) -> bool:
         """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
-        if self._feeder is None:
-            return outcome_task_id(event) is None
-        return self._feeder.awaits(event)
+        task_id = outcome_task_id(event)
+        return task_id is None or (self._feeder is not None and self._feeder.is_open(task_id, event))
 
     # --- replay ---------------------------------------------------------------------------------------
 
@@ -179,7 +178,8 @@ class OrchestrationSession:
             self._finish(feeder, turn, ends.broken(feeder.execution, self._broken, turn.now))
         else:
             self._live(feeder, turn)
-        self._intake.keep_rest(turn)
+        if turn.inbox:
+            self._intake.keep_rest(turn)
         return self._sum_up(turn, status_before, custom_status_before)
 
     def _begin_line(self, turn: TurnBuilder) -> None:

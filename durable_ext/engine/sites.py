@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import CodeType, FrameType
+from functools import lru_cache
+from types import CodeType
 
 from durable_ext.tracebacks import is_ours
 
@@ -11,13 +12,14 @@ from durable_ext.tracebacks import is_ours
 def call_site() -> tuple[CodeType, int]:
     """Where user code made the durable call that is being made: code object and instruction."""
     frame = sys._getframe(3)  # this function, and at least two of ours
-    while frame.f_back is not None and _is_machinery(frame):
+    while frame.f_back is not None and _is_machinery(frame.f_code.co_filename, str(frame.f_globals.get("__name__"))):
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
 
 
-def _is_machinery(frame: FrameType) -> bool:
-    return is_ours(frame.f_code.co_filename) or str(frame.f_globals.get("__name__")).startswith("asyncio.")
+@lru_cache(maxsize=1_000)
+def _is_machinery(file: str, module: str) -> bool:
+    return is_ours(file) or module.startswith("asyncio.")
 
 
 def describe_site(site: tuple[CodeType, int] | None) -> str | None:

@@ -81,7 +81,7 @@ class Turns:
         down, `VersionConflictError` if it does not count, and whatever the store raises; then nothing of it is known
         to be durable, and what is in memory is not to be used.
         """
-        if instance.version is not None and all(type(each) is LocalOutcome for each in arrivals):
+        if instance.version is not None and _are_local(arrivals):
             # Nothing to read: it is decided at once, and one at a time anyway.
             now = self._clock.now()
             return await self._carry_out(instance, self._decide_here(instance, None, arrivals, now), now)
@@ -304,6 +304,13 @@ def _commit_of(
         cancels_all=decision.cancels_all,
         dead_letters=decision.dead_letters,
     )
+
+
+def _are_local(arrivals: Sequence[Arrival]) -> bool:
+    for each in arrivals:  # noqa: SIM110 - all() would make a generator for what is one arrival, mostly
+        if type(each) is not LocalOutcome:
+            return False
+    return True
 
 
 def _in_order(arrivals: Sequence[Arrival], news: Sequence[Delivery]) -> list[Arrival]:

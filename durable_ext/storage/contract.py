@@ -261,10 +261,8 @@ class ClientStore(Protocol):
         """
         ...
 
-    async def send(
-        self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]
-    ) -> OrchestrationRuntimeStatus:
-        """Store a message for an instance whose status is in `accepted`; return the status it had.
+    async def send(self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]) -> None:
+        """Store a message for an instance whose status is in `accepted`.
 
         Raises `InstanceNotFoundError` or `InstanceStateError`, having stored nothing.
         """

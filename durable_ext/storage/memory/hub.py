@@ -226,7 +226,7 @@ class MemoryHub:
 
     # --- messages and work items ---------------------------------------------------------------------------
 
-    def send(self, message: Message, accepted: Collection[OrchestrationRuntimeStatus]) -> OrchestrationRuntimeStatus:
+    def send(self, message: Message, accepted: Collection[OrchestrationRuntimeStatus]) -> None:
         """Store a message if its instance is in one of these statuses."""
         row = self.row(message.instance_id)
         if row is None:
@@ -234,7 +234,6 @@ class MemoryHub:
         if row.runtime_status not in accepted:
             raise InstanceStateError(message.instance_id, row.runtime_status.value)
         self.store_message(message)
-        return row.runtime_status
 
     def store_message(self, message: Message) -> None:
         """Store a message, and offer it when its time has come."""

@@ -77,11 +77,9 @@ class MemoryStore:
         """Store an instance and its start."""
         self._opened().create(start, overridable)
 
-    async def send(
-        self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]
-    ) -> OrchestrationRuntimeStatus:
+    async def send(self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]) -> None:
         """Store a message."""
-        return self._opened().send(message, accepted)
+        self._opened().send(message, accepted)
 
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         """The status row."""

@@ -32,6 +32,7 @@ from durable_ext.storage.sqlite.work_rows import (
     delete_work,
     insert_work,
     queued_row,
+    replace_work,
 )
 from durable_ext.storage.sqlite.writer import Transaction
 
@@ -87,8 +88,8 @@ def encode_commit(commit: Commit, now: int) -> EncodedCommit:
         offers_work=bool(commit.queued),
         status=status,
         instance=instance_row(status, commit.execution_id) if status is not None and status.started else None,
-        consumed=message_ids(commit.consumed),
-        kept=message_ids(commit.kept),
+        consumed=message_ids(commit.consumed) if commit.consumed else [],
+        kept=message_ids(commit.kept) if commit.kept else [],
         completed=tuple(commit.completed),
         cancelled=list(commit.cancelled),
         cancels_all=commit.cancels_all,
@@ -105,29 +106,35 @@ def carry_out(tx: Transaction, commit: EncodedCommit) -> Committed:
     version = _advance(tx, commit)
     if commit.status is not None and commit.version != UNKNOWN:
         update_status(tx, version.key, commit.execution_id, commit.status, commit.instance)
-    stored = store_messages(tx, commit.messages)
+    stored = store_messages(tx, commit.messages) if commit.messages else []
     if commit.kept:
         keep_messages(tx, commit.kept)
     if commit.cancels_all:  # before the work of this commit is added, which is not meant
         delete_all_work(tx, commit.instance_id)
         delete_with_later(tx, commit.consumed, commit.instance_id, commit.now)
-    else:
-        _delete_answered(tx, commit)
-    if commit.work:
         insert_work(tx, commit.work)
+    else:
+        _exchange(tx, commit)
     if commit.dead_letters:
         insert_rows(tx, _INSERT_LETTER, commit.dead_letters)
     return Committed(version, stored)
 
 
-def _delete_answered(tx: Transaction, commit: EncodedCommit) -> None:
-    if commit.completed:
-        delete_work(tx, commit.completed)
+def _exchange(tx: Transaction, commit: EncodedCommit) -> None:
+    """What was answered or cancelled goes, and the work of this commit comes."""
     if commit.cancelled:
         delete_calls(tx, commit.instance_id, commit.execution_id, commit.cancelled)
         delete_timers(tx, commit.instance_id, commit.execution_id, commit.cancelled)
     if commit.consumed:
         delete_messages(tx, commit.consumed)
+    completed, work = commit.completed, commit.work
+    # One call after the other is the most frequent step there is.
+    if len(completed) == len(work) == 1 and replace_work(tx, completed[0], work[0]):
+        return
+    if completed:
+        delete_work(tx, completed)
+    if work:
+        insert_work(tx, work)
 
 
 def _advance(tx: Transaction, commit: EncodedCommit) -> At:

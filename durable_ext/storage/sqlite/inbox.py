@@ -22,7 +22,7 @@ from durable_ext.storage.contract import Delivery, Receipt
 from durable_ext.storage.sqlite.message_rows import FIELDS, Stored, delivery, delivery_of
 from durable_ext.storage.sqlite.schema import to_micros
 from durable_ext.storage.sqlite.tables import KEPT, NOW
-from durable_ext.storage.sqlite.writer import Transaction, Writer, last_message_id
+from durable_ext.storage.sqlite.writer import Transaction, Writer
 
 READY_LIMIT = 4096
 LOW_WATER = 1024
@@ -67,6 +67,7 @@ class Inbox:
         self._is_reading = False
         self._next_due: int | None = None
         self._timer: Alarm | None = None
+        self._naps_until = 0
         self._closed: Exception | None = None
 
     def start(self) -> None:
@@ -140,7 +141,7 @@ class Inbox:
             if each.message_id != self._cursor.message_id + 1 or len(self._ready) >= READY_LIMIT:
                 self._is_behind = True
                 continue
-            self._cursor = self._cursor._replace(message_id=each.message_id)
+            self._cursor = Cursor(each.message_id, self._cursor.due)
             if not visible_at:
                 self._push(delivery_of(each))
         self._refill()
@@ -166,6 +167,9 @@ class Inbox:
 
     def _refill(self) -> None:
         if self._is_reading or self._closed is not None or len(self._ready) >= LOW_WATER:
+            return
+        if not self._is_behind and self._next_due is None:
+            self._forget_nap()
             return
         now = to_micros(self._clock.now())
         if self._is_behind or (self._next_due is not None and self._next_due <= now):
@@ -229,12 +233,21 @@ class Inbox:
             self._next_due = visible_at
 
     def _nap(self, now: int) -> None:
+        assert self._next_due is not None
+        if self._timer is not None and self._naps_until == self._next_due:
+            return
+        self._forget_nap()
+        delay = min((self._next_due - now) / 1_000_000, LONGEST_NAP)
+        self._timer, self._naps_until = self._clock.call_later(delay, self._wake), self._next_due
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._refill()
+
+    def _forget_nap(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._next_due is not None:
-            delay = min((self._next_due - now) / 1_000_000, LONGEST_NAP)
-            self._timer = self._clock.call_later(delay, self._refill)
 
 
 # As the index has it.
@@ -263,12 +276,18 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
         at_once=[delivery(row, now) for row in at_once],
         later=[delivery(row[:-1], now) for row in later],
         cursor=Cursor(
-            message_id=last_message_id(tx) if is_all_at_once else at_once[-1][0],
+            message_id=_last_message_id(tx) if is_all_at_once else at_once[-1][0],
             due=(later[-1][-1], later[-1][0]) if later else cursor.due,
         ),
         is_all_at_once=is_all_at_once,
         next_due=next_due,
     )
+
+
+def _last_message_id(tx: Transaction) -> int:
+    """The highest message id ever given."""
+    row = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()
+    return row[0] if row else 0
 
 
 def _covered(tx: Transaction, cursor: Cursor) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from durable_ext.errors import InstanceAlreadyExistsError, InstanceNotFoundError
 from durable_ext.history import TERMINAL, ExecutionStarted, OrchestrationRuntimeStatus
 from durable_ext.storage.contract import InstanceQuery, StatusChange
 from durable_ext.storage.sqlite.bulk import Row, as_json
-from durable_ext.storage.sqlite.message_rows import Outgoing, Stored, store_messages
+from durable_ext.storage.sqlite.message_rows import Outgoing, Stored, store_message_if, store_messages
 from durable_ext.storage.sqlite.queries import conditions
 from durable_ext.storage.sqlite.schema import to_micros
 from durable_ext.storage.sqlite.writer import Transaction
@@ -135,18 +135,15 @@ def create_instance(
     return Created(insert_instance(tx, row, b"[]"), store_messages(tx, [start]), removed)
 
 
-def send(
-    tx: Transaction, message: Outgoing, accepted: Collection[OrchestrationRuntimeStatus]
-) -> tuple[OrchestrationRuntimeStatus, list[Stored]]:
+def send(tx: Transaction, message: Outgoing, accepted: Collection[OrchestrationRuntimeStatus]) -> list[Stored]:
     """Raises `InstanceNotFoundError` or `InstanceStateError`."""
     instance_id = message.message.instance_id
+    if stored := store_message_if(tx, message, [each.value for each in accepted]):
+        return stored
     found = tx.execute("SELECT runtime_status FROM instances WHERE instance_id = ?", (instance_id,)).fetchone()
     if found is None:
         raise InstanceNotFoundError(instance_id)
-    status = OrchestrationRuntimeStatus(found[0])
-    if status not in accepted:
-        raise InstanceStateError(instance_id, status.value)
-    return status, store_messages(tx, [message])
+    raise InstanceStateError(instance_id, found[0])
 
 
 class Purged(NamedTuple):

@@ -6,6 +6,7 @@ What is encoded from records is encoded before, on the caller's side: the write 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from durable_ext.history import GenericEvent, HistoryEvent, TimerFired, decode_event, encode_event
 from durable_ext.messages import Message
 from durable_ext.storage.contract import Delivery, Receipt
-from durable_ext.storage.sqlite.bulk import Row, any_of, as_json, insert_rows, is_any
+from durable_ext.storage.sqlite.bulk import Row, Statement, any_of, as_json, insert_rows
 from durable_ext.storage.sqlite.schema import from_micros, to_micros
 from durable_ext.storage.sqlite.tables import KEPT, NOW
 from durable_ext.storage.sqlite.writer import Transaction
@@ -40,28 +41,42 @@ def outgoing(message: Message, now: int) -> Outgoing:
     return Outgoing(message, visible_at if visible_at > now else NOW, encode_event(message.event))
 
 
+_FIELDS = "instance_id, execution_id, visible_at, task_id, event"
+_INSERT = f"INSERT INTO inbox ({_FIELDS}) VALUES "
+_DELETE = Statement("DELETE FROM inbox WHERE id {}")
+_DELETE_TIMERS = Statement("DELETE FROM inbox WHERE instance_id = ? AND task_id {} AND execution_id = ?")
+_KEEP = Statement(f"UPDATE inbox SET visible_at = {KEPT} WHERE id {{}}")
+
+
 def store_messages(tx: Transaction, messages: Sequence[Outgoing]) -> list[Stored]:
     """Add messages in this order."""
-    if not messages:
-        return []
-    first = tx.allot_message_ids(len(messages))
-    stored = [Stored(number, each) for number, each in enumerate(messages, first)]
-    insert_rows(tx, _INSERT, [_row(*each) for each in stored])
-    return stored
+    last = insert_rows(tx, _INSERT, [_row(each) for each in messages])
+    # Nobody else writes meanwhile, so the ids have no gap.
+    return [Stored(number, each) for number, each in enumerate(messages, last - len(messages) + 1)]
 
 
-_INSERT = "INSERT INTO inbox (id, instance_id, execution_id, visible_at, task_id, event) VALUES "
+def store_message_if(tx: Transaction, message: Outgoing, statuses: Sequence[str]) -> list[Stored]:
+    """Add a message if its instance is in one of these statuses."""
+    added = tx.execute(_insert_if(len(statuses)), (*_row(message), message.message.instance_id, *statuses))
+    return [Stored(added.lastrowid, message)] if added.rowcount == 1 and added.lastrowid is not None else []
 
 
-def _row(number: int, outgoing: Outgoing) -> Row:
+@cache
+def _insert_if(statuses: int) -> str:
+    # CASE, not IN: that would build a table of its own for these few.
+    is_one = f"CASE runtime_status {'WHEN ? THEN 1 ' * statuses}END"
+    return f"INSERT INTO inbox ({_FIELDS}) SELECT ?, ?, ?, ?, ? FROM instances WHERE instance_id = ? AND {is_one}"
+
+
+def _row(outgoing: Outgoing) -> Row:
     message, visible_at, encoded = outgoing
     task_id = message.event.timer_id if type(message.event) is TimerFired else None
-    return (number, message.instance_id, message.execution_id, visible_at, task_id, encoded)
+    return (message.instance_id, message.execution_id, visible_at, task_id, encoded)
 
 
 def delete_messages(tx: Transaction, message_ids: Sequence[int]) -> None:
     """Remove what was consumed."""
-    tx.execute(f"DELETE FROM inbox WHERE id {is_any(message_ids)}", (any_of(message_ids),))
+    tx.execute(_DELETE.about(message_ids), (any_of(message_ids),))
 
 
 def delete_with_later(tx: Transaction, message_ids: Sequence[int], instance_id: str, now: int) -> None:
@@ -74,15 +89,12 @@ def delete_with_later(tx: Transaction, message_ids: Sequence[int], instance_id: 
 
 def delete_timers(tx: Transaction, instance_id: str, execution_id: str, task_ids: Sequence[int]) -> None:
     """Remove the messages that these timers of an execution fire."""
-    tx.execute(
-        f"DELETE FROM inbox WHERE instance_id = ? AND task_id {is_any(task_ids)} AND execution_id = ?",
-        (instance_id, any_of(task_ids), execution_id),
-    )
+    tx.execute(_DELETE_TIMERS.about(task_ids), (instance_id, any_of(task_ids), execution_id))
 
 
 def keep_messages(tx: Transaction, message_ids: Sequence[int]) -> None:
     """Make messages wait with their instance."""
-    tx.execute(f"UPDATE inbox SET visible_at = {KEPT} WHERE id {is_any(message_ids)}", (any_of(message_ids),))
+    tx.execute(_KEEP.about(message_ids), (any_of(message_ids),))
 
 
 # --- as the runtime sees them ------------------------------------------------------------------------

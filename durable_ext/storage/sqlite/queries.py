@@ -12,7 +12,7 @@ from durable_ext.errors import StoreError
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus, decode_events
 from durable_ext.storage.contract import DeadLetter, Delivery, InstancePage, InstanceQuery, InstanceRecord
 from durable_ext.storage.paging import decode_token, encode_token
-from durable_ext.storage.sqlite.bulk import any_of, is_any
+from durable_ext.storage.sqlite.bulk import Statement, any_of
 from durable_ext.storage.sqlite.message_rows import FIELDS, delivery
 from durable_ext.storage.sqlite.schema import from_micros, to_micros
 from durable_ext.storage.sqlite.tables import KEPT
@@ -42,13 +42,14 @@ class StoredState(NamedTuple):
     kept: list[Delivery]
 
 
+_STILL_THERE = Statement(f"SELECT id FROM inbox WHERE id {{}} AND visible_at <> {KEPT}")
+
+
 def read_state(connection: sqlite3.Connection, instance_id: str, message_ids: Sequence[int], now: int) -> StoredState:
     """What a turn starts from."""
     messages: set[int] = set()
     if message_ids:
-        found = connection.execute(
-            f"SELECT id FROM inbox WHERE id {is_any(message_ids)} AND visible_at <> {KEPT}", (any_of(message_ids),)
-        )
+        found = connection.execute(_STILL_THERE.about(message_ids), (any_of(message_ids),))
         messages = {row[0] for row in found}
     kept = connection.execute(
         # What fires a timer is never kept, so the index need not show any of those.

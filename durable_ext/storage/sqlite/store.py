@@ -167,14 +167,9 @@ class SqliteStore:
             self._inbox.gone(created.removed)
             self._inbox.stored(created.stored)
 
-    async def send(
-        self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]
-    ) -> OrchestrationRuntimeStatus:
-        status, _ = await self._writer.submit(
-            partial(instance_rows.send, message=outgoing(message, self._now()), accepted=accepted),
-            lambda sent: self._on_stored(sent[1]),
-        )
-        return status
+    async def send(self, message: Message, *, accepted: frozenset[OrchestrationRuntimeStatus]) -> None:
+        encoded = outgoing(message, self._now())
+        await self._writer.submit(partial(instance_rows.send, message=encoded, accepted=accepted), self._on_stored)
 
     async def get_instance(self, instance_id: str, *, with_payloads: bool = True) -> InstanceRecord | None:
         return await self._read(partial(queries.get_instance, instance_id=instance_id, with_payloads=with_payloads))
@@ -263,7 +258,7 @@ class SqliteStore:
         return committed.version
 
     def _on_committed(self, commit: commits.EncodedCommit, committed: commits.Committed) -> None:
-        inbox, workload = self._hosted_inbox(), self._hosted_workload()
+        inbox = self._hosted_inbox()
         if commit.status is not None:
             self._changes.happened(commit.instance_id, is_end=commit.status.runtime_status.is_terminal)
         if commit.consumed:
@@ -273,7 +268,7 @@ class SqliteStore:
         if committed.stored:
             inbox.stored(committed.stored)
         if commit.offers_work:
-            workload.offer()
+            self._hosted_workload().offer()
 
     async def flush(self) -> None:
         """Nothing to wait for: a commit is one transaction."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from durable_ext.messages import WorkItem, WorkReceipt
-from durable_ext.storage.sqlite.bulk import Row, any_of, insert_rows, is_any
+from durable_ext.storage.sqlite.bulk import Row, Statement, any_of, insert_rows
 from durable_ext.storage.sqlite.message_rows import Outgoing, Stored, store_messages
 from durable_ext.storage.sqlite.schema import from_micros
 from durable_ext.storage.sqlite.writer import Transaction
@@ -32,23 +32,33 @@ _FIELDS = (
     "input",
 )
 _INSERT = f"INSERT INTO work ({', '.join(_FIELDS)}, due_at) VALUES "
+_REPLACE = (
+    f"UPDATE OR IGNORE work SET {', '.join(f'{each} = ?' for each in _FIELDS)}, due_at = ? "
+    "WHERE instance_id = ? AND execution_id = ? AND task_id = ? AND asked = ?"
+)
 _CLAIM = (
     f"SELECT {', '.join(_FIELDS)} FROM work WHERE due_at IS NOT NULL AND due_at <= ? "
     "ORDER BY queued_at, task_id LIMIT ?"
 )
 
+_NAMED = "instance_id = ? AND execution_id = ? AND asked = ? AND task_id {}"
+_TAKE = Statement(f"UPDATE work SET due_at = NULL, tries = tries + 1 WHERE {_NAMED}")
+_RELEASE = Statement(f"UPDATE work SET due_at = ?, tries = max(tries - 1, 0) WHERE {_NAMED} AND due_at IS NULL")
+_DELETE = Statement(f"DELETE FROM work WHERE {_NAMED}")
+_DELETE_CALLS = Statement("DELETE FROM work WHERE instance_id = ? AND execution_id = ? AND task_id {}")
+
 
 def queued_row(item: WorkItem, now: int) -> Row:
     """A work item for whoever receives work."""
-    return (*_row(item, item.tries, now), 0)
+    return _row(item, item.tries, now, 0)
 
 
 def claimed_row(item: WorkItem, now: int) -> Row:
     """A work item that the committing worker runs. So it has been handed out once at least."""
-    return (*_row(item, item.tries or 1, now), None)
+    return _row(item, item.tries or 1, now, None)
 
 
-def _row(item: WorkItem, tries: int, now: int) -> Row:
+def _row(item: WorkItem, tries: int, now: int, due_at: int | None) -> Row:
     return (
         item.instance_id,
         item.execution_id,
@@ -60,6 +70,7 @@ def _row(item: WorkItem, tries: int, now: int) -> Row:
         tries,
         now,
         item.input,
+        due_at,
     )
 
 
@@ -68,13 +79,19 @@ def insert_work(tx: Transaction, rows: Sequence[Row]) -> None:
     insert_rows(tx, _INSERT, rows, " ON CONFLICT (instance_id, execution_id, task_id, asked) DO NOTHING")
 
 
+def replace_work(tx: Transaction, receipt: WorkReceipt, row: Row) -> bool:
+    """Put a work item in the place of another. False if the other is gone or the new one there: nothing is done."""
+    named = (receipt.instance_id, receipt.execution_id, receipt.task_id, receipt.asked)
+    return tx.execute(_REPLACE, (*row, *named)).rowcount == 1
+
+
 def claim_work(tx: Transaction, limit: int, now: int) -> Claimed:
     """Claim the work items that wait longest, and count the try."""
     rows = tx.execute(_CLAIM, (now, limit)).fetchall()
     items = [_item(row) for row in rows]
     for (instance_id, execution_id, asked), task_ids in _by_execution(each.receipt for each in items):
         tx.execute(
-            f"UPDATE work SET due_at = NULL, tries = tries + 1 WHERE {_NAMED} {is_any(task_ids)}",
+            _TAKE.about(task_ids),
             (instance_id, execution_id, asked, any_of(task_ids)),
         )
     if len(items) == limit:
@@ -103,8 +120,7 @@ def release_work(tx: Transaction, receipts: Sequence[WorkReceipt], due_at: int) 
     """Take back a claim and its count. `due_at` 0: the items are due at once."""
     for (instance_id, execution_id, asked), task_ids in _by_execution(receipts):
         tx.execute(
-            f"UPDATE work SET due_at = ?, tries = max(tries - 1, 0) "
-            f"WHERE {_NAMED} {is_any(task_ids)} AND due_at IS NULL",
+            _RELEASE.about(task_ids),
             (due_at, instance_id, execution_id, asked, any_of(task_ids)),
         )
 
@@ -120,7 +136,7 @@ def delete_work(tx: Transaction, receipts: Sequence[WorkReceipt]) -> int:
     """Remove these; return how many there were."""
     return sum(
         tx.execute(
-            f"DELETE FROM work WHERE {_NAMED} {is_any(task_ids)}",
+            _DELETE.about(task_ids),
             (instance_id, execution_id, asked, any_of(task_ids)),
         ).rowcount
         for (instance_id, execution_id, asked), task_ids in _by_execution(receipts)
@@ -130,7 +146,7 @@ def delete_work(tx: Transaction, receipts: Sequence[WorkReceipt]) -> int:
 def delete_calls(tx: Transaction, instance_id: str, execution_id: str, task_ids: Sequence[int]) -> None:
     """Remove these calls of an execution, however often they were asked for."""
     tx.execute(
-        f"DELETE FROM work WHERE instance_id = ? AND execution_id = ? AND task_id {is_any(task_ids)}",
+        _DELETE_CALLS.about(task_ids),
         (instance_id, execution_id, any_of(task_ids)),
     )
 
@@ -138,9 +154,6 @@ def delete_calls(tx: Transaction, instance_id: str, execution_id: str, task_ids:
 def delete_all_work(tx: Transaction, instance_id: str) -> None:
     """Remove every call of an instance."""
     tx.execute("DELETE FROM work WHERE instance_id = ?", (instance_id,))
-
-
-_NAMED = "instance_id = ? AND execution_id = ? AND asked = ? AND task_id"
 
 
 def _by_execution(receipts: Iterable[WorkReceipt]) -> Iterable[tuple[tuple[str, str, int], list[int]]]:

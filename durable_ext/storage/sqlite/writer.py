@@ -38,19 +38,6 @@ class Transaction:
         self.connection = connection
         self.execute = connection.execute
         self._data_version = self._read_data_version()
-        self._next_message_id: int | None = None
-
-    def allot_message_ids(self, count: int) -> int:
-        """The first of `count` consecutive message ids, all above every id ever given."""
-        if self._next_message_id is None:
-            self._next_message_id = last_message_id(self) + 1
-        first = self._next_message_id
-        self._next_message_id += count
-        return first
-
-    def forget_allotted(self) -> None:
-        """The ids given since the last commit were rolled back, or another process gave some."""
-        self._next_message_id = None
 
     def others_have_written(self) -> bool:
         """Whether another connection has committed since the last time this was asked."""
@@ -58,18 +45,11 @@ class Transaction:
         if seen == self._data_version:
             return False
         self._data_version = seen
-        self.forget_allotted()
         return True
 
     def _read_data_version(self) -> int:
         (version,) = self.execute("PRAGMA data_version").fetchone()
         return int(version)
-
-
-def last_message_id(tx: Transaction) -> int:
-    """The highest message id ever given."""
-    row = tx.execute("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'").fetchone()
-    return row[0] if row else 0
 
 
 class _Operation(NamedTuple, Generic[T]):
@@ -88,8 +68,8 @@ class Writer:
     """Runs operations one after the other, grouped into transactions, on a thread of its own.
 
     An operation's `settle` is called on the event loop once it is durable, in commit order and before its future is
-    done; so what the process keeps in memory moves in step with the file. `on_others` is called, in the same order,
-    when another process has committed.
+    done; so what the process keeps in memory moves in step with the file. `on_others` is called soon after another
+    process has committed.
     """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str, on_others: Callable[[], None]) -> None:
@@ -137,9 +117,7 @@ class Writer:
 
     # --- on the event loop -------------------------------------------------------------------------------
 
-    def _deliver(self, outcomes: list[_Outcome], others: bool) -> None:
-        if others:
-            self._on_others()
+    def _deliver(self, outcomes: list[_Outcome]) -> None:
         for (_, settle, future), result, error in outcomes:
             if error is None and settle is not None:
                 try:
@@ -187,7 +165,7 @@ class Writer:
             try:
                 operation = self._queue.get(timeout=LOOK_FOR_OTHERS_EVERY)
             except Empty:
-                if tx.others_have_written() and not _call(loop, self._deliver, [], True):
+                if tx.others_have_written() and not _call(loop, self._on_others):
                     return
                 continue
             group = []
@@ -213,38 +191,39 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
     ) -> bool:
         """One transaction for the group; if one of them breaks it, one transaction each. False: the loop is gone."""
-        others = False
         try:
-            self._check_file()
+            if not self._look_around(tx, loop):
+                return False
             tx.execute("BEGIN IMMEDIATE")
-            # Under the write lock: from here to COMMIT nobody else gives message ids.
-            others = tx.others_have_written()
             outcomes = [_attempt(connection, tx, each) for each in group]
             tx.execute("COMMIT")
         except _Broken as broken:
-            _roll_back(connection, tx)
+            _roll_back(connection)
             if len(group) > 1:
-                if others and not _call(loop, self._deliver, [], True):
-                    return False
                 return all(self._carry_out(connection, tx, [each], loop) for each in group)
             outcomes = [_Outcome(group[0], None, self._explain(broken.reason))]
         except Exception as error:
             # BEGIN or COMMIT itself: nothing of the group is durable, so nothing of it is acknowledged.
-            _roll_back(connection, tx)
+            _roll_back(connection)
             outcomes = [_Outcome(each, None, self._explain(error)) for each in group]
-        return _call(loop, self._deliver, outcomes, others)
+        return _call(loop, self._deliver, outcomes)
+
+    def _look_around(self, tx: Transaction, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether the file is there still, and whether another process has written. False: the loop is gone."""
+        # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
+        if (now := monotonic()) < self._look_again_at:
+            return True
+        self._check_file()
+        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
+        return not tx.others_have_written() or _call(loop, self._on_others)
 
     def _check_file(self) -> None:
         """SQLite writes on in a file that was deleted: what is acknowledged then is gone with this process."""
-        # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
-        if (now := monotonic()) < self._look_again_at:
-            return
         if self._find_file() != self._file:
             raise StoreError(
                 f"{self._name} was deleted or replaced while this process had it open; nothing is stored any more. "
                 f"Stop this process before you put a file there."
             )
-        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
 
     def _find_file(self) -> tuple[int, int] | None:
         if self._name == MEMORY:
@@ -280,8 +259,7 @@ def _attempt(connection: sqlite3.Connection, tx: Transaction, operation: _Operat
         raise _Broken(error) from error
 
 
-def _roll_back(connection: sqlite3.Connection, tx: Transaction) -> None:
-    tx.forget_allotted()
+def _roll_back(connection: sqlite3.Connection) -> None:
     # Some errors (a full disk, for one) have made SQLite roll back by itself.
     if connection.in_transaction:
         try:
