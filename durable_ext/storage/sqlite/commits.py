@@ -141,11 +141,7 @@ def _advance(tx: Transaction, commit: EncodedCommit) -> At:
     """The version check, and the history."""
     key, newest = commit.version
     if commit.version == UNKNOWN:
-        if tx.execute("SELECT 1 FROM instances WHERE instance_id = ?", (commit.instance_id,)).fetchone():
-            raise VersionConflictError(commit.instance_id)
-        if commit.events is None or commit.instance is None:
-            return UNKNOWN
-        return insert_instance(tx, commit.instance, commit.events)
+        return _begin(tx, commit)
     if commit.events is None:
         if tx.execute(_IS_NEWEST, (key, newest, key, newest)).fetchone() is None:
             raise VersionConflictError(commit.instance_id)
@@ -157,6 +153,17 @@ def _advance(tx: Transaction, commit: EncodedCommit) -> At:
     if commit.replaces_history:
         tx.execute("DELETE FROM turns WHERE key = ? AND turn <= ?", (key, newest))
     return At(key, newest + 1)
+
+
+def _begin(tx: Transaction, commit: EncodedCommit) -> At:
+    """The version check, and the history, of an instance that is not to be there yet."""
+    if commit.events is not None and commit.instance is not None:
+        version = insert_instance(tx, commit.instance, commit.events)
+        if version is not None:
+            return version
+    elif not tx.execute("SELECT 1 FROM instances WHERE instance_id = ?", (commit.instance_id,)).fetchone():
+        return UNKNOWN
+    raise VersionConflictError(commit.instance_id)
 
 
 _IS_NEWEST = (

@@ -44,7 +44,10 @@ _FIELDS = (
     "output",
     "input",
 )
-_INSERT_INSTANCE = f"INSERT INTO instances ({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"
+_INSERT_INSTANCE = (
+    f"INSERT INTO instances ({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))}) "
+    "ON CONFLICT (instance_id) DO NOTHING"
+)
 
 # A line of executions keeps its creation time, and its custom status unless told otherwise, through continue-as-new.
 # Another line begins its own.
@@ -85,12 +88,13 @@ def instance_row(status: StatusChange, execution_id: str) -> Row:
     )
 
 
-def insert_instance(tx: Transaction, row: Row, events: bytes) -> At:
-    """Add an instance that is not there."""
-    key = tx.execute(_INSERT_INSTANCE, row).lastrowid
-    assert key is not None
-    tx.execute("INSERT INTO turns (key, turn, events) VALUES (?, 1, ?)", (key, events))
-    return At(key, 1)
+def insert_instance(tx: Transaction, row: Row, events: bytes) -> At | None:
+    """Add an instance; None if it is there already."""
+    added = tx.execute(_INSERT_INSTANCE, row)
+    if added.rowcount != 1 or added.lastrowid is None:
+        return None
+    tx.execute("INSERT INTO turns (key, turn, events) VALUES (?, 1, ?)", (added.lastrowid, events))
+    return At(added.lastrowid, 1)
 
 
 def update_status(tx: Transaction, key: int, execution_id: str, status: StatusChange, row: Row | None) -> None:
@@ -124,15 +128,23 @@ def create_instance(
     tx: Transaction, row: Row, start: Outgoing, overridable: Collection[OrchestrationRuntimeStatus]
 ) -> Created:
     """Raises `InstanceAlreadyExistsError`."""
-    instance_id = row[0]
-    found = tx.execute("SELECT key, runtime_status FROM instances WHERE instance_id = ?", (instance_id,)).fetchone()
     removed: list[int] = []
-    if found is not None:
-        key, status = found
-        if OrchestrationRuntimeStatus(status) not in overridable:
-            raise InstanceAlreadyExistsError(instance_id, status)
-        removed = _remove(tx, [key], [instance_id])
-    return Created(insert_instance(tx, row, b"[]"), store_messages(tx, [start]), removed)
+    version = insert_instance(tx, row, b"[]")
+    if version is None:
+        removed = _make_room(tx, row[0], overridable)
+        version = insert_instance(tx, row, b"[]")
+        assert version is not None, "nobody else writes meanwhile"
+    return Created(version, store_messages(tx, [start]), removed)
+
+
+def _make_room(tx: Transaction, instance_id: str, overridable: Collection[OrchestrationRuntimeStatus]) -> list[int]:
+    """Remove an instance that may be replaced; return its messages."""
+    key, status = tx.execute(
+        "SELECT key, runtime_status FROM instances WHERE instance_id = ?", (instance_id,)
+    ).fetchone()
+    if OrchestrationRuntimeStatus(status) not in overridable:
+        raise InstanceAlreadyExistsError(instance_id, status)
+    return _remove(tx, [key], [instance_id])
 
 
 def send(tx: Transaction, message: Outgoing, accepted: Collection[OrchestrationRuntimeStatus]) -> list[Stored]:
