@@ -84,7 +84,7 @@ class Feeder:
         return self.execution.started.rewinds + self.history.rewinds
 
     def is_open(self, task_id: int, outcome: HistoryEvent) -> bool:
-        """Whether a task waits for this outcome."""
+        """Whether a task waits for this outcome, which would be the first it gets."""
         return (
             task_id in self.execution.open
             and task_id not in self.suspension.answered

@@ -45,7 +45,6 @@ from durable_ext.history import (
     OrchestratorCompleted,
     OrchestratorStarted,
     ParentInstance,
-    outcome_task_id,
 )
 from durable_ext.messages import answer_to_parent
 
@@ -117,10 +116,9 @@ class OrchestrationSession:
         """How the code differs from the history it replayed, if it does. The next `advance` fails the instance."""
         return self._broken
 
-    def awaits(self, event: HistoryEvent) -> bool:
-        """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
-        task_id = outcome_task_id(event)
-        return task_id is None or (self._feeder is not None and self._feeder.is_open(task_id, event))
+    def is_open(self, task_id: int, outcome: HistoryEvent) -> bool:
+        """Whether a task waits for this outcome, which would be the first it gets."""
+        return self._feeder is not None and self._feeder.is_open(task_id, outcome)
 
     # --- replay ---------------------------------------------------------------------------------------
 

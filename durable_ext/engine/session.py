@@ -17,8 +17,8 @@ class Session(Protocol):
     session was kept in memory or made anew from the history and the events left unread.
     """
 
-    def awaits(self, event: HistoryEvent) -> bool:
-        """Whether an outcome answers an open call, as the first to do so. True for whatever is no outcome."""
+    def is_open(self, task_id: int, outcome: HistoryEvent) -> bool:
+        """Whether a task waits for this outcome, which would be the first it gets."""
         ...
 
     def replay(self, history: Sequence[HistoryEvent]) -> None:

@@ -87,8 +87,8 @@ def decide(
     if unreadable_history is not None and not memory.state.has_ended:
         return _fail_unread(memory.state, unreadable_history, arrivals, now, fault)
     state = memory.state
-    awaits = memory.session.awaits if memory.session is not None else _anything
-    filtered = filter_messages(state, arrivals, awaits, now)
+    is_open = memory.session.is_open if memory.session is not None else _any_task_is_open
+    filtered = filter_messages(state, arrivals, is_open, now)
     dead_letters: list[DeadLetter] = []
     unread: list[Delivery] = []
     for each in arrivals:
@@ -152,7 +152,8 @@ def _take_up(memory: Memory, snapshot: Snapshot, program: Program, *, replay: bo
         memory.session.replay(snapshot.history)
 
 
-def _anything(event: HistoryEvent) -> bool:
+def _any_task_is_open(task_id: int, outcome: HistoryEvent) -> bool:
+    """Of an instance that is not replayed, as it is to fail: everything counts as a reason to have its turn."""
     return True
 
 

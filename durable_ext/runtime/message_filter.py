@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 
@@ -25,6 +26,8 @@ from durable_ext.runtime.replies import refuse_rewind, refuse_start
 from durable_ext.runtime.state import Arrival, InstanceState
 
 Status = OrchestrationRuntimeStatus
+
+IsOpen: TypeAlias = Callable[[int, HistoryEvent], bool]
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -53,15 +56,13 @@ class Filtered:
     rewinds: bool = False
 
 
-def filter_messages(
-    state: InstanceState, arrivals: Sequence[Arrival], awaits: Callable[[HistoryEvent], bool], now: datetime
-) -> Filtered:
+def filter_messages(state: InstanceState, arrivals: Sequence[Arrival], is_open: IsOpen, now: datetime) -> Filtered:
     """Decide about each arrival.
 
-    `awaits` answers for the live execution, if there is one: whether an event is the first outcome of an open task
-    (True for what is no outcome).
+    `is_open(task id, outcome)` answers for the live execution, if there is one: whether a task waits for this outcome,
+    which would be the first it gets.
     """
-    messages = _MessageFilter(state, awaits, now)
+    messages = _MessageFilter(state, is_open, now)
     kept: list[Arrival] = []
     for each in _starts_first(arrivals) if len(arrivals) > 1 else arrivals:
         if each.is_kept:
@@ -90,10 +91,10 @@ def _rank(arrival: Arrival) -> int:
 class _MessageFilter:
     """The instance's state as it moves with each event let through."""
 
-    __slots__ = ("_answered", "_awaits", "_now", "_state", "filtered")
+    __slots__ = ("_answered", "_is_open", "_now", "_state", "filtered")
 
-    def __init__(self, state: InstanceState, awaits: Callable[[HistoryEvent], bool], now: datetime) -> None:
-        self._state, self._awaits, self._now = state, awaits, now
+    def __init__(self, state: InstanceState, is_open: IsOpen, now: datetime) -> None:
+        self._state, self._is_open, self._now = state, is_open, now
         self._answered: set[int] = set()
         self.filtered = Filtered()
 
@@ -131,7 +132,7 @@ class _MessageFilter:
     def _pass_if_awaited(self, event: HistoryEvent) -> None:
         task_id = outcome_task_id(event)
         if task_id is not None:
-            if task_id in self._answered or not self._awaits(event):
+            if task_id in self._answered or not self._is_open(task_id, event):
                 self._drop(event, f"task {task_id} is not open")
                 return
             self._answered.add(task_id)
@@ -157,7 +158,7 @@ class _MessageFilter:
     def _begin(self, start: ExecutionStarted) -> None:
         self.filtered.begins = start
         self.filtered.events.append(start)
-        self._awaits = _no_task_is_open
+        self._is_open = _no_task_is_open
         self._state = InstanceState(start.instance_id, Status.Running, start)
 
     def _before_the_start(self, arrival: Arrival) -> None:
@@ -208,5 +209,5 @@ class _MessageFilter:
         return self._state.status or Status.Running
 
 
-def _no_task_is_open(event: HistoryEvent) -> bool:
-    return outcome_task_id(event) is None
+def _no_task_is_open(task_id: int, outcome: HistoryEvent) -> bool:
+    return False

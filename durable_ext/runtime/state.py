@@ -22,33 +22,27 @@ from durable_ext.messages import WorkItem
 from durable_ext.storage.contract import DeadLetter, Delivery, Receipt, Snapshot
 
 
-class LocalOutcome(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class LocalOutcome(msgspec.Struct, frozen=True, tag=True):
     """The outcome of an activity that ran here, on its way into a turn without having been stored first.
 
-    `instance_id` and `execution_id` are those of the call. `dead_letter` is to be stored with it, where the call was
-    given up.
+    `dead_letter` is to be stored with it, where the call was given up.
     """
 
-    instance_id: str
-    execution_id: str
     item: WorkItem
     event: TaskCompleted | TaskFailed
     dead_letter: DeadLetter | None = None
 
     is_kept: ClassVar[bool] = False
 
-    @classmethod
-    def of(
-        cls, item: WorkItem, event: TaskCompleted | TaskFailed, dead_letter: DeadLetter | None = None
-    ) -> LocalOutcome:
-        """The outcome of this call."""
-        return cls(
-            instance_id=item.instance_id,
-            execution_id=item.execution_id,
-            item=item,
-            event=event,
-            dead_letter=dead_letter,
-        )
+    @property
+    def instance_id(self) -> str:
+        """Whose call it was."""
+        return self.item.instance_id
+
+    @property
+    def execution_id(self) -> str:
+        """The execution that made the call."""
+        return self.item.execution_id
 
 
 Arrival = Delivery | LocalOutcome

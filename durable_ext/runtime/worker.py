@@ -277,7 +277,7 @@ class Worker:
         if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False
-        self._deliver(LocalOutcome.of(item, outcome))
+        self._deliver(LocalOutcome(item, outcome))
         keeps_slot = self._traits.is_shared and not self._is_held
         if keeps_slot:
             self._instances.get(item.instance_id).slots += 1
@@ -321,7 +321,7 @@ class Worker:
             self._errands.complete(item, outcome)
         else:
             dead_letter = _dead_letter(item, outcome, reason) if reason is not None else None
-            self._deliver(LocalOutcome.of(item, outcome, dead_letter))
+            self._deliver(LocalOutcome(item, outcome, dead_letter))
 
     # --- turns ---------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from durable_ext.history import (
     count_rewinds,
     decode_events,
     encode_events,
+    outcome_task_id,
 )
 from durable_ext.messages import Message, WorkItem, answer_to_parent
 
@@ -95,6 +96,12 @@ class Instance:
         started = self.session.started
         assert started is not None
         return answer_to_parent(started, self.end, count_rewinds(self.history))
+
+    def awaits(self, outcome: HistoryEvent) -> bool:
+        """Whether a task waits for this outcome."""
+        task_id = outcome_task_id(outcome)
+        assert task_id is not None
+        return self.session.is_open(task_id, outcome)
 
     def recorded(self, kind: type) -> list[Any]:
         """The events of one kind in the history."""

@@ -62,10 +62,10 @@ def test_a_repeated_failure_that_was_voided_is_not_taken_again(form: Any, cold: 
     assert item.receipt.asked == 1
     if cold:
         instance.evict()
-    assert not instance.session.awaits(failure)
-    assert not instance.session.awaits(completed(0))
+    assert not instance.awaits(failure)
+    assert not instance.awaits(completed(0))
     assert len(instance.advance([failure]).events) == 2
-    assert instance.session.awaits(completed(0, asked=1))
+    assert instance.awaits(completed(0, asked=1))
     assert instance.advance([completed(0, asked=1)]).output == '"answer"'
 
 
@@ -75,7 +75,7 @@ def test_each_rewind_asks_with_a_number_of_its_own(form: Any) -> None:
         (item,) = rewind(instance)
         assert item.asked == asked
         (failure,) = instance.recorded(TaskFailed)[:1]
-        assert not instance.session.awaits(completed(0, asked=asked - 1))
+        assert not instance.awaits(completed(0, asked=asked - 1))
         instance.advance([msgspec.structs.replace(failure, asked=asked)])
         assert instance.status is Status.Failed
 
@@ -89,8 +89,8 @@ def test_a_call_that_was_open_takes_either_answer_but_one(form: Any) -> None:
     instance = failing(form, orchestrator)
     asked = {item.task_id: item.asked for item in rewind(instance)}
     assert asked == {0: 1, 1: 1}
-    assert instance.session.awaits(completed(0, asked=0)), "none of its answers was voided"
-    assert instance.session.awaits(completed(0, asked=1))
+    assert instance.awaits(completed(0, asked=0)), "none of its answers was voided"
+    assert instance.awaits(completed(0, asked=1))
     instance.advance([completed(1, asked=1), completed(0, asked=0)])
     assert instance.status is Status.Completed
 
@@ -156,8 +156,8 @@ def test_an_old_firing_of_a_timer_that_was_restarted_does_not_count(form: Any) -
     assert (item.task_id, item.asked) == (0, 1)
     assert message.event.fire_at == message.visible_at == instance.hub.now + 60 * SECOND
     for _ in range(2):
-        assert not instance.session.awaits(old)
-        assert instance.session.awaits(message.event)
+        assert not instance.awaits(old)
+        assert instance.awaits(message.event)
         instance.evict()
 
 
@@ -176,8 +176,8 @@ def test_a_timer_restarted_at_the_moment_it_fired_is_another(form: Any) -> None:
     ]
     _, message = rewind(instance)
     assert message.event.fire_at > old.fire_at
-    assert instance.session.awaits(message.event)
-    assert not instance.session.awaits(old)
+    assert instance.awaits(message.event)
+    assert not instance.awaits(old)
 
 
 def test_a_timer_that_was_restarted_and_is_open_at_the_next_failure_is_restarted_again(form: Any) -> None:
@@ -199,7 +199,7 @@ def test_a_timer_that_was_restarted_and_is_open_at_the_next_failure_is_restarted
     sent = rewind(instance)
     (again,) = [each.event for each in sent if isinstance(getattr(each, "event", None), TimerFired)]
     assert again.fire_at == hub.now + 60 * SECOND
-    assert instance.session.awaits(again)
+    assert instance.awaits(again)
 
 
 def test_a_call_that_times_out_once_more_fails_once_more(form: Any) -> None:
@@ -236,7 +236,7 @@ def test_a_child_that_ran_again_answers_with_the_number_of_its_rewinds(form: Any
     (old,) = instance.recorded(SubOrchestrationInstanceFailed)
     assert old.asked == 0
     (message,) = rewind(instance)
-    assert not instance.session.awaits(old)
+    assert not instance.awaits(old)
     instance.hub.post(message)
     instance.hub.run()
     assert instance.output == "fixed"
@@ -284,7 +284,7 @@ def test_a_refusal_must_carry_a_number_above_what_was_voided(form: Any) -> None:
         (message,) = rewind(instance)
         assert message.event.asked == asked
         (failure, *_) = instance.recorded(SubOrchestrationInstanceFailed)
-        assert not instance.session.awaits(msgspec.structs.replace(failure, asked=asked - 1))
+        assert not instance.awaits(msgspec.structs.replace(failure, asked=asked - 1))
         instance.advance([msgspec.structs.replace(failure, asked=asked)])
         assert instance.status is Status.Failed
 

@@ -93,7 +93,7 @@ def test_a_call_cancelled_by_asyncio_is_cancelled_and_its_outcome_not_taken() ->
     hub.run(until=5)
     assert cancelled(instance) == [[0]]
     late = TaskCompleted(timestamp=EPOCH, task_scheduled_id=0, result='"late"')
-    assert not instance.session.awaits(late)
+    assert not instance.awaits(late)
     hub.run()
     assert instance.output == "too late"
     assert not instance.recorded(TaskCompleted)

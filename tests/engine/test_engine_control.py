@@ -83,7 +83,7 @@ def test_of_two_outcomes_while_suspended_the_first_counts(form: Any) -> None:
     played.suspend(at=5)
     played.run()
     again = TaskCompleted(timestamp=EPOCH, task_scheduled_id=0, result="9")
-    assert not instance.session.awaits(again)
+    assert not instance.awaits(again)
     assert again not in instance.advance([again]).events
     played.resume(at=20)
     played.run()
@@ -101,7 +101,7 @@ def test_outcomes_while_suspended_are_taken_in_time_proportional_to_their_number
     outcomes = [TaskCompleted(timestamp=EPOCH, task_scheduled_id=n, result="1") for n in range(20_000)]
     began = perf_counter()
     assert len(instance.advance(outcomes).events) == 20_002
-    assert not any(instance.session.awaits(each) for each in outcomes)
+    assert not any(instance.awaits(each) for each in outcomes)
     assert perf_counter() - began < 10  # tens of milliseconds; a look at each held one for each new one takes a minute
 
 

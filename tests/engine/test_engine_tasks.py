@@ -186,7 +186,7 @@ def test_an_outcome_for_a_call_that_is_not_open_is_not_recorded() -> None:
     instance = hub.start(orchestrator)
     hub.run()
     outcome = instance.turns[1].events[1]
-    assert not instance.session.awaits(outcome)
+    assert not instance.awaits(outcome)
     assert outcome not in instance.advance([outcome, outcome]).events
 
 
@@ -198,7 +198,7 @@ def test_of_two_outcomes_in_one_turn_the_first_counts() -> None:
     instance = hub.start(orchestrator)
     hub.run()
     first, second = (TaskCompleted(timestamp=EPOCH, task_scheduled_id=0, result=result) for result in "12")
-    assert instance.session.awaits(first)
+    assert instance.awaits(first)
     turn = instance.advance([first, second])
     assert turn.output == "1"
     assert second not in turn.events

@@ -134,8 +134,7 @@ def test_the_work_items_of_local_outcomes_are_completed_also_if_nobody_waits_for
     instance = Instance(call)
     items = [WorkItem(instance_id="i", execution_id="e", task_id=n, name="work", orchestrator="o") for n in (0, 5)]
     outcomes = [
-        LocalOutcome.of(each, TaskCompleted(timestamp=NOW, task_scheduled_id=each.task_id, result="1"))
-        for each in items
+        LocalOutcome(each, TaskCompleted(timestamp=NOW, task_scheduled_id=each.task_id, result="1")) for each in items
     ]
     decision = instance.turn(*outcomes)
     assert decision.completed == [each.receipt for each in items]

@@ -20,7 +20,6 @@ from durable_ext.history import (
     SubOrchestrationInstanceFailed,
     TaskCompleted,
     TimerFired,
-    outcome_task_id,
 )
 from durable_ext.messages import answer_to_parent
 from durable_ext.runtime.message_filter import Filtered, filter_messages
@@ -70,9 +69,7 @@ def sort(state: InstanceState, *events: HistoryEvent | tuple[str, HistoryEvent],
     for number, each in enumerate(events):
         execution_id, fact = each if isinstance(each, tuple) else (None, each)
         deliveries.append(Delivery(receipt=number, instance_id="i", event=fact, execution_id=execution_id))
-    return filter_messages(
-        state, deliveries, lambda fact: outcome_task_id(fact) is None or outcome_task_id(fact) in open_tasks, NOW
-    )
+    return filter_messages(state, deliveries, lambda task_id, fact: task_id in open_tasks, NOW)
 
 
 @pytest.mark.parametrize("state", [UNKNOWN, PENDING, ended(), ended(S.Failed), ended(S.Terminated), live(S.Pending)])
@@ -231,7 +228,7 @@ def kept(event: HistoryEvent) -> Delivery:
 
 
 def messages(state: InstanceState, *deliveries: Delivery) -> Filtered:
-    return filter_messages(state, deliveries, lambda fact: True, NOW)
+    return filter_messages(state, deliveries, lambda task_id, fact: True, NOW)
 
 
 def test_kept_events_go_ahead_of_what_arrived_since() -> None:

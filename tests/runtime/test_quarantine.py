@@ -558,7 +558,7 @@ async def test_an_outcome_that_came_with_a_rewind_is_deferred_as_it_came(lab: La
         OrchestratorCompleted(timestamp=NOW),
     ]
     rewound = Delivery(receipt=Opaque(), instance_id="one", event=ExecutionRewound(timestamp=NOW, task_ids=(0,)))
-    late = LocalOutcome.of(item("double", task_id=0), TaskCompleted(timestamp=NOW, task_scheduled_id=0))
+    late = LocalOutcome(item("double", task_id=0), TaskCompleted(timestamp=NOW, task_scheduled_id=0))
     snapshot = Snapshot(instance_id="one", version=Opaque(), status=ended, history=history)
     decision = await lab.quarantine().decide(TurnInput(snapshot=snapshot, arrivals=[rewound, late], now=NOW), NAME)
     assert decision.rewinds

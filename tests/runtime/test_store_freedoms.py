@@ -95,7 +95,7 @@ def test_what_is_kept_goes_ahead_in_its_order_also_if_a_part_of_it_came_again() 
         return Delivery(receipt=receipt, instance_id="i", event=raised(str(receipt)), is_kept=is_kept)
 
     item = WorkItem(instance_id="i", execution_id="e", task_id=0, name="n", orchestrator="o")
-    outcome = LocalOutcome.of(item, TaskCompleted(timestamp=NOW, task_scheduled_id=0))
+    outcome = LocalOutcome(item, TaskCompleted(timestamp=NOW, task_scheduled_id=0))
     kept = [delivery(1, is_kept=True), delivery(2, is_kept=True)]
     news = delivery(3)
     assert _in_order([outcome, delivery(1), news], [*kept, news]) == [*kept, outcome, news]

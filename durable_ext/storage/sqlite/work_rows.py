@@ -89,7 +89,7 @@ def claim_work(tx: Transaction, limit: int, now: int) -> Claimed:
     """Claim the work items that wait longest, and count the try."""
     rows = tx.execute(_CLAIM, (now, limit)).fetchall()
     items = [_item(row) for row in rows]
-    for (instance_id, execution_id, asked), task_ids in _by_execution(each.receipt for each in items):
+    for (instance_id, execution_id, asked), task_ids in _by_execution(items):
         tx.execute(
             _TAKE.about(task_ids),
             (instance_id, execution_id, asked, any_of(task_ids)),
@@ -156,8 +156,8 @@ def delete_all_work(tx: Transaction, instance_id: str) -> None:
     tx.execute("DELETE FROM work WHERE instance_id = ?", (instance_id,))
 
 
-def _by_execution(receipts: Iterable[WorkReceipt]) -> Iterable[tuple[tuple[str, str, int], list[int]]]:
+def _by_execution(calls: Iterable[WorkItem | WorkReceipt]) -> Iterable[tuple[tuple[str, str, int], list[int]]]:
     groups: dict[tuple[str, str, int], list[int]] = {}
-    for each in receipts:
+    for each in calls:
         groups.setdefault((each.instance_id, each.execution_id, each.asked), []).append(each.task_id)
     return groups.items()
