@@ -315,6 +315,45 @@ async def test_an_instance_replaced_from_outside_before_it_began_is_read_anew(pa
     await hub.close()
 
 
+async def test_messages_of_several_processes_come_in_the_order_they_were_stored(path: Path) -> None:
+    """However seldom the host looks whether others have written: its own messages must not overtake theirs."""
+    hub = SqliteHub(HandClock(), str(path))
+    host, client = await hub.host(), await hub.client()
+    await create(host)
+    for number in range(0, 60, 3):
+        await raise_event(host, "one", f"event {number}")
+        await raise_event(client, "one", f"event {number + 1}")
+        await raise_event(host, "one", f"event {number + 2}")
+    received = names(await Mail(host).until("event 59"))
+    assert received == ["Greet", *(f"event {number}" for number in range(60))]
+    await hub.close()
+
+
+@pytest.mark.parametrize("count", [1, 8, 65, 200])
+async def test_the_ids_of_messages_stored_together_have_no_gap(
+    sqlite: SqliteStore, sqlite_mail: Mail, path: Path, count: int
+) -> None:
+    one = await running(sqlite_mail)
+    await one.commit(messages=[message("one", f"event {number}") for number in range(count)])
+    received = await sqlite_mail.until(f"event {count - 1}")
+    assert names(received) == [f"event {number}" for number in range(count)]
+    stored = look(path, "SELECT id FROM inbox WHERE instance_id = 'one' ORDER BY id")
+    assert [(each.receipt,) for each in received] == stored
+
+
+async def test_a_call_takes_the_place_of_the_one_that_was_answered(
+    sqlite: SqliteStore, sqlite_mail: Mail, path: Path
+) -> None:
+    one = await running(sqlite_mail)
+    await one.commit(inline=[one.work(0)])
+    await one.commit(completed=[one.work(0).receipt], inline=[one.work(1)])
+    assert look(path, "SELECT task_id, tries, due_at FROM work") == [(1, 1, None)]
+    await one.commit(completed=[one.work(0).receipt], queued=[one.work(2)])  # answered before, and gone
+    assert look(path, "SELECT task_id, due_at FROM work ORDER BY task_id") == [(1, None), (2, 0)]
+    await one.commit(completed=[one.work(1).receipt], queued=[one.work(2)])  # asked for before, and there
+    assert look(path, "SELECT task_id, due_at FROM work") == [(2, 0)]
+
+
 async def test_nothing_of_a_purged_instance_stays_in_the_file(
     sqlite: SqliteStore, sqlite_mail: Mail, path: Path
 ) -> None:
