@@ -6,10 +6,12 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+
+import json5
 
 from durable_ext.errors import ConfigurationError
 
@@ -180,6 +182,8 @@ class SettingsReader:
         # "notifications.eventGrid.topicEndpoint" makes "notifications" and "notifications.eventGrid" sections.
         parents = [path.split(".")[:-1] for path in rules]
         self._sections = sorted({".".join(each[:depth]) for each in parents for depth in range(1, len(each) + 1)})
+        # The Functions host takes keys in any case.
+        self._paths = {path.casefold(): path for path in (*rules, *self._sections)}
 
     def read(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What is given, by dotted key; null is as good as absent. Raises `ConfigurationError`."""
@@ -188,10 +192,16 @@ class SettingsReader:
     def _values(self, given: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if not isinstance(given, dict):
             raise self.wrong(prefix.rstrip("."), given, "be an object: { ... }", "Put its keys between braces.")
+        seen: set[str] = set()
         for name, value in given.items():
-            path = prefix + name
-            if "." in name or (path not in self._rules and path not in self._sections):
-                raise self.wrong(path, value, "not be there: there is no such key", self._advice(path))
+            path = self._paths.get((prefix + name).casefold())
+            if "." in name or path is None:
+                raise self.wrong(
+                    prefix + name, value, "not be there: there is no such key", self._advice(prefix + name)
+                )
+            if path in seen:
+                raise self.wrong(path, value, "be given once: it is there in another case too", "Remove one of them.")
+            seen.add(path)
             if value is None:
                 continue
             if path in self._sections:
@@ -242,9 +252,12 @@ def _shown(value: Any) -> str:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object in a settings file; empty if there is no file. Raises `ConfigurationError`."""
+    """The JSON object in a settings file; empty if there is no file. Raises `ConfigurationError`.
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    Comments and trailing commas are taken, as the Functions host takes them.
+    """
+
+    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name, value in pairs:
             if name in found:
@@ -253,13 +266,15 @@ def read_document(path: Path) -> dict[str, Any]:
         return found
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+        document = json5.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     except FileNotFoundError:
         return {}
-    except json.JSONDecodeError as err:
-        raise ConfigurationError(f"{path}: not valid JSON: {err}. Comments and trailing commas are not JSON.") from err
     except UnicodeDecodeError as err:
         raise ConfigurationError(f"{path}: not UTF-8 text: {err}. Save it as UTF-8.") from err
+    except ValueError as err:
+        raise ConfigurationError(f"{path}: not valid JSON: {str(err).replace('<string>:', 'line ', 1)}.") from err
+    except RecursionError:
+        raise ConfigurationError(f"{path}: nested too deeply for a settings file.") from None
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path}: holds {_shown(document)}, but must be an object: {{ ... }}.")
     return document

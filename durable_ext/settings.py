@@ -42,6 +42,10 @@ from durable_ext.host_json import (
 _minutes = timedelta(minutes=1)
 
 
+OTHER_PROVIDERS = ("azureManaged", "mssql", "netherite")
+"""Providers of the .NET extension. An app may name one in its host.json and have its state elsewhere here."""
+
+
 def _per_core() -> int:
     return 10 * (os.cpu_count() or 1)
 
@@ -53,7 +57,7 @@ class StorageProviderSettings:
     `path` and `synchronous` are for SQLite.
     """
 
-    type: str | None = key(one_of("AzureStorage", "sqlite"))
+    type: str | None = key(one_of("AzureStorage", "sqlite", *OTHER_PROVIDERS))
     path: str | None = key(text())
     synchronous: str = key(one_of("full", "normal"), "full")
 
@@ -173,6 +177,8 @@ def load_settings(app_dir: Path, environ: Mapping[str, str]) -> Settings:
 
 def parse_settings(document: Mapping[str, Any], environ: Mapping[str, str], *, source: str = "host.json") -> Settings:
     """The settings in the content of a host.json. Raises `ConfigurationError` as `load_settings` does."""
+    if (version := _value(document, "version")) not in (None, "2.0"):
+        raise ConfigurationError(f'{source}: version is {version!r}, but must be "2.0". Write "version": "2.0".')
     _refuse_misplaced(document, source, expected="extensions.durableTask", prefix="")
     extensions = _object(document, "extensions", "extensions", source)
     _refuse_misplaced(extensions, source, expected="extensions.durableTask", prefix="extensions.")
@@ -181,7 +187,7 @@ def parse_settings(document: Mapping[str, Any], environ: Mapping[str, str], *, s
     reader = SettingsReader(
         source, "extensions.durableTask", environ, rules={**rules_of(Settings), **WITHOUT_EFFECT}, renamed=_RENAMED
     )
-    values = reader.read(given)
+    values = reader.read(_without_keys_of_others(given))
     _refuse_settings_of_sqlite(values, reader)
     settings = build(Settings, {**_defaults(environ), **values})
     return dataclasses.replace(
@@ -197,7 +203,7 @@ def _defaults(environ: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _object(parent: Mapping[str, Any], name: str, path: str, source: str) -> dict[str, Any]:
-    found = parent.get(name)
+    found = _value(parent, name)
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -205,12 +211,18 @@ def _object(parent: Mapping[str, Any], name: str, path: str, source: str) -> dic
     return found
 
 
+def _value(parent: Mapping[str, Any], name: str) -> Any:
+    """The value of a key, which is taken in any case, as the Functions host takes it."""
+    return next((value for key, value in parent.items() if key.casefold() == name.casefold()), None)
+
+
 def _refuse_misplaced(parent: Mapping[str, Any], source: str, *, expected: str, prefix: str) -> None:
     """A section that is nearly where we look would be ignored in silence."""
     own = expected.removeprefix(prefix)
     for name in parent:
-        looks_like_ours = difflib.get_close_matches(name.casefold(), ["durabletask"], cutoff=0.85)
-        if looks_like_ours and name != own:
+        is_a_key_of_ours = name.casefold() in {each.casefold() for each in (*rules_of(Settings), *WITHOUT_EFFECT)}
+        looks_like_ours = is_a_key_of_ours or difflib.get_close_matches(name.casefold(), ["durabletask"], cutoff=0.85)
+        if looks_like_ours and name.casefold() != own.casefold():
             raise ConfigurationError(
                 f"{source}: {prefix}{name} is not read by anything. The settings of durable functions belong at "
                 f"{expected}. Move it there."
@@ -237,6 +249,19 @@ def _default_hub_name(environ: Mapping[str, str], source: str) -> str:
     return f"{name}Hub" if len(name) < 3 else name[:45]
 
 
+def _without_keys_of_others(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is given, but for settings of a provider whose settings are not known here."""
+    return {
+        name: _provider_only(value) if name.casefold() == "storageprovider" else value for name, value in given.items()
+    }
+
+
+def _provider_only(section: Any) -> Any:
+    kind = _value(section, "type") if isinstance(section, dict) else None
+    is_other = isinstance(kind, str) and kind.casefold() in {each.casefold() for each in OTHER_PROVIDERS}
+    return {"type": kind} if is_other else section
+
+
 def _refuse_settings_of_sqlite(values: Mapping[str, Any], reader: SettingsReader) -> None:
     """A path beside AzureStorage is a mistake: state would not be where it says."""
     for name in _SQLITE_KEYS:
@@ -247,7 +272,7 @@ def _refuse_settings_of_sqlite(values: Mapping[str, Any], reader: SettingsReader
 
 
 def _route_prefix(http: Mapping[str, Any], source: str) -> str:
-    prefix = http.get("routePrefix")
+    prefix = _value(http, "routePrefix")
     if prefix is None:
         return "api"
     if not isinstance(prefix, str):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from durable_ext.errors import ConfigurationError
+from durable_ext.host_json import read_document
 
 DEFAULT_PORT = 7071
 
@@ -26,14 +27,7 @@ class LocalSettings:
 def read_local_settings(app_dir: Path) -> LocalSettings:
     """Read the file, which need not exist. Raises `ConfigurationError` naming what is wrong and where."""
     path = app_dir / "local.settings.json"
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return LocalSettings()
-    except ValueError as err:
-        raise ConfigurationError(f"{path} is not valid JSON: {err}") from err
-    if not isinstance(content, dict):
-        raise ConfigurationError(f'{path} must hold an object: {{"IsEncrypted": false, "Values": {{...}}}}')
+    content = read_document(path)
     if content.get("IsEncrypted"):
         raise ConfigurationError(f"{path} is encrypted; decrypt it with `func settings decrypt`")
     return LocalSettings(values=_values(path, content.get("Values")), port=_port(path, content.get("Host")))

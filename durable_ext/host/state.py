@@ -25,9 +25,9 @@ def storage_url(app_dir: Path, settings: Settings, given: str | None) -> str:
     if given is not None:
         return absolute(given)
     provider = settings.storage_provider
-    if provider.type == "AzureStorage":
+    if provider.type not in (None, "sqlite"):
         raise ConfigurationError(
-            "host.json asks for AzureStorage, which this release does not have. Name another store with --storage, "
+            f"host.json asks for {provider.type}, which this release does not have. Name another store with --storage, "
             'or write "type": "sqlite" under extensions.durableTask.storageProvider.'
         )
     path = app_dir / (provider.path if provider.path is not None else f"{STATE_DIR}/{settings.hub_name}.db")

@@ -103,7 +103,7 @@ def test_odd_time_spans_are_refused_with_the_right_form(written: Any) -> None:
         ({"storageProvider": {"partitionCount": 17}}, "storageProvider.partitionCount is 17, but must be .* 1 to 16"),
         ({"storageProvider": {"partitionCount": 0}}, "from 1 to 16"),
         ({"storageProvider": {"controlQueueVisibilityTimeout": "00:00:59"}}, "from 00:01:00 to 01:00:00"),
-        ({"storageProvider": {"type": "mssql"}}, 'one of "AzureStorage", "sqlite"'),
+        ({"storageProvider": {"type": "postgres"}}, 'one of "AzureStorage", "sqlite", "azureManaged"'),
         ({"storageProvider": {"synchronous": "off"}}, 'one of "full", "normal"'),
         ({"storageProvider": "sqlite"}, "must be an object"),
         ({"storageProvider": {"type": "AzureStorage", "path": "x"}}, 'it is for SQLite.*"type": "sqlite"'),
@@ -124,7 +124,7 @@ def test_a_wrong_value_names_file_key_value_and_rule(content: dict[str, Any], me
         ({"partitionCount": 4}, "belongs at extensions.durableTask.storageProvider.partitionCount"),
         ({"traceInputsAndOutputs": True}, "belongs at extensions.durableTask.tracing.traceInputsAndOutputs"),
         ({"storageProvider": {"hubName": "abc"}}, "belongs at extensions.durableTask.hubName"),
-        ({"hubname": "abc"}, "belongs at extensions.durableTask.hubName"),
+        ({"storageProvider": {"HUBNAME": "abc"}}, "belongs at extensions.durableTask.hubName"),
         ({"eventGrid": {}}, "belongs at extensions.durableTask.notifications.eventGrid"),
         ({"maxConcurrentActivityFunction": 4}, "Did you mean .*maxConcurrentActivityFunctions?"),
         ({"storageProvider": {"partitionsCount": 4}}, "Did you mean .*storageProvider.partitionCount?"),
@@ -145,9 +145,9 @@ def test_an_unknown_or_misplaced_key_is_refused_with_the_way_out(content: dict[s
     [
         {"durableTask": {}},
         {"durabletask": {}},
-        {"extensions": {"durabletask": {}}},
-        {"extensions": {"DurableTask": {}}},
         {"extensions": {"durableTasks": {}}},
+        {"hubName": "Abc"},
+        {"extensions": {"maxConcurrentActivityFunctions": 3}},
     ],
 )
 def test_a_section_in_the_wrong_place_is_refused(document: dict[str, Any]) -> None:
@@ -240,7 +240,8 @@ def test_consumption_workers_have_smaller_defaults() -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"version": "2.0", // why\n}', "Comments and trailing commas are not JSON"),
+        ('{"version": "2.0",\n"a" 1}', "not valid JSON: line 2 Unexpected"),
+        pytest.param("[" * 100_000, "nested too deeply", id="deep"),
         ("[]", "must be an object"),
         ('{"extensions": {}, "extensions": {}}', '"extensions" is given twice'),
     ],
@@ -250,6 +251,37 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str, message:
     with pytest.raises(ConfigurationError, match=message) as caught:
         load_settings(tmp_path, {})
     assert str(tmp_path / "host.json") in str(caught.value)
+
+
+def test_keys_are_taken_in_any_case() -> None:
+    document = {"Extensions": {"durabletask": {"HubName": "Abc", "STORAGEPROVIDER": {"Type": "sqlite"}}}}
+    document["Extensions"]["HTTP"] = {"RoutePrefix": "v1"}
+    settings = parse_settings(document, {})
+    assert (settings.hub_name, settings.storage_provider.type, settings.route_prefix) == ("Abc", "sqlite", "v1")
+
+
+@pytest.mark.parametrize("provider", ["azureManaged", "mssql", "Netherite"])
+def test_another_provider_and_its_settings_stand_in_nobodys_way(provider: str) -> None:
+    settings = parse({"storageProvider": {"Type": provider, "schemaName": "dt", "connectionStringName": "X"}})
+    assert settings.storage_provider.type is not None
+    assert settings.storage_provider.type.casefold() == provider.casefold()
+
+
+@pytest.mark.parametrize("version", ["1.0", 2.0, "2"])
+def test_a_host_json_of_another_version_is_refused(version: Any) -> None:
+    with pytest.raises(ConfigurationError, match='must be "2.0"'):
+        parse_settings({"version": version}, {})
+
+
+def test_a_key_in_two_cases_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match='hubName is "def", but must be given once'):
+        parse({"hubName": "abc", "HUBNAME": "def"})
+
+
+def test_comments_and_trailing_commas_are_taken(tmp_path: Path) -> None:
+    text = '{"version": "2.0", // why\n"extensions": {/* ours */ "durableTask": {"hubName": "Abc",},},}'
+    (tmp_path / "host.json").write_text(text, encoding="utf-8")
+    assert load_settings(tmp_path, {}).hub_name == "Abc"
 
 
 def test_a_file_that_is_no_utf8_is_named(tmp_path: Path) -> None:

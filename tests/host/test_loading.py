@@ -77,7 +77,7 @@ def test_two_apps_of_one_process_do_not_meet(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ("{", "not valid JSON"),
-        ("[]", "must hold an object"),
+        ("[]", "must be an object"),
         ('{"IsEncrypted": true}', "func settings decrypt"),
         ('{"Values": []}', "Values must be an object"),
         ('{"Values": {"A": {}}}', "Values.A must be a text"),
