@@ -20,6 +20,8 @@ Importing it does nothing else.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from durable_ext.client.status import DurableOrchestrationStatus, PurgeHistoryResult
 from durable_ext.engine.context import DurableOrchestrationContext
 from durable_ext.errors import (
@@ -52,6 +54,27 @@ from durable_ext.retry import RetryOptions, RetryPolicy
 # The names of the client in azure-functions-durable 2.
 DurableFunctionsClient = DurableOrchestrationClient
 SyncDurableFunctionsClient = SyncDurableOrchestrationClient
+
+_NOT_IN_THIS_RELEASE = {
+    "DurableEntity": "entities",
+    "DurableEntityContext": "entities",
+    "Entity": "entities",
+    "EntityId": "entities",
+    "EntityStateResponse": "entities",
+    "DurableHttpRequest": "durable HTTP calls",
+    "DurableHttpResponse": "durable HTTP calls",
+    "ManagedIdentityTokenSource": "durable HTTP calls",
+    "TokenSource": "durable HTTP calls",
+    "Orchestrator": "apps with function.json files; decorate the function with @app.orchestration_trigger instead",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Say of names that users know from azure-functions-durable why they cannot be had here."""
+    if what := _NOT_IN_THIS_RELEASE.get(name):
+        raise ImportError(f"durable_ext has no {name}: this release has no {what}", name=__name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     # the app

@@ -40,7 +40,13 @@ from durable_ext.functions.bindings import (
 )
 from durable_ext.functions.injection import Clients
 from durable_ext.functions.lowering import entities_follow, lower_builders
-from durable_ext.functions.signatures import check_activity, check_client, check_orchestrator, check_output
+from durable_ext.functions.signatures import (
+    check_activity,
+    check_called,
+    check_client,
+    check_orchestrator,
+    check_output,
+)
 
 logger = logging.getLogger("durable_ext.functions")
 
@@ -66,6 +72,8 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         `context.get_input()` returns is restored to `input_type`.
         """
 
+        check_called("orchestration_trigger", "context_name", context_name)
+
         def record(builder: FunctionBuilder) -> FunctionBuilder:
             written = user_function(function_of(builder))
             check_orchestrator(written, context_name)
@@ -82,6 +90,8 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         `input_name` is the parameter that takes the input; its annotation, and that of the result, say what values
         are restored to. `activity` is the activity's name, if not the function's.
         """
+
+        check_called("activity_trigger", "input_name", input_name)
 
         def record(builder: FunctionBuilder) -> FunctionBuilder:
             check_activity(user_function(function_of(builder)), input_name)
@@ -106,12 +116,14 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         Coroutine functions get a `DurableOrchestrationClient`; other functions get one whose methods are not
         coroutines. Without `task_hub` and `connection_name` it is the app's own hub.
         """
+        check_called("durable_client_input", "client_name", client_name)
         return _client(self, DurableClient(name=client_name, task_hub=task_hub, connection_name=connection_name))
 
     def orchestration_client_input(
         self, client_name: str, task_hub: str | None = None, connection_name: str | None = None
     ) -> Decorator:
         """`durable_client_input` under its first name."""
+        check_called("orchestration_client_input", "client_name", client_name)
         return _client(
             self, OrchestrationClientInput(name=client_name, task_hub=task_hub, connection_name=connection_name)
         )
@@ -126,6 +138,8 @@ class Blueprint(TriggerApi, BindingApi, SettingsApi):
         started when the function has returned and before its invocation succeeds. In a function triggered by a queue
         message, starts without an id happen once even if the message comes again.
         """
+
+        check_called("orchestration_client_output", "arg_name", arg_name)
 
         def record(builder: FunctionBuilder) -> FunctionBuilder:
             check_output(user_function(function_of(builder)), arg_name)

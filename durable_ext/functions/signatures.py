@@ -116,6 +116,18 @@ def check_orchestrator(function: Callable[..., Any], context_name: str) -> None:
     _check_named(function, "orchestrator", context_name, "context_name", [parameters[0].name])
 
 
+def check_called(decorator: str, parameter: str, given: object) -> None:
+    """A decorator is called with a name. Without its parentheses it is given the function instead."""
+    if isinstance(given, str):
+        return
+    example = f'@app.{decorator}({parameter}="...")'
+    if callable(given):
+        raise ConfigurationError(
+            f"{where(given)}: @app.{decorator} is written without its parentheses. Write {example}."
+        )
+    raise ConfigurationError(f"@app.{decorator}: {parameter} is {given!r}, but must be text. Write {example}.")
+
+
 def check_activity(function: Callable[..., Any], input_name: str) -> None:
     """An activity has the parameter that takes its input."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -233,3 +233,26 @@ def test_nothing_reaches_for_the_official_package() -> None:
         "app.route()(app.durable_client_input('client')(lambda req, client: 1))\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("decorate", "example"),
+    [
+        (lambda app: app.orchestration_trigger, r'orchestration_trigger\(context_name="..."\)'),
+        (lambda app: app.activity_trigger, r'activity_trigger\(input_name="..."\)'),
+        (lambda app: app.durable_client_input, r'durable_client_input\(client_name="..."\)'),
+        (lambda app: app.orchestration_client_input, r'orchestration_client_input\(client_name="..."\)'),
+        (lambda app: app.orchestration_client_output, r'orchestration_client_output\(arg_name="..."\)'),
+    ],
+)
+def test_a_decorator_without_parentheses_is_refused_with_the_way_out(
+    app: DFApp, decorate: Callable[[DFApp], Any], example: str
+) -> None:
+    def function(context: Any) -> Any: ...
+
+    with pytest.raises(
+        ConfigurationError, match=rf"function.* is written without its parentheses\. Write @app\.{example}"
+    ):
+        decorate(app)(function)
+    with pytest.raises(ConfigurationError, match=rf"is 3, but must be text\. Write @app\.{example}"):
+        decorate(app)(3)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import azure.functions as func
+import pytest
 
 import durable_ext as df
 
@@ -19,6 +20,16 @@ def test_every_error_of_the_package_is_public() -> None:
 
     public = {each.__name__ for each in with_subclasses(df.DurableError) if each.__module__ == "durable_ext.errors"}
     assert public <= set(df.__all__)
+
+
+def test_names_of_later_releases_say_so() -> None:
+    with pytest.raises(ImportError, match="EntityId: this release has no entities"):
+        exec("from durable_ext import EntityId")
+    with pytest.raises(ImportError, match=r"decorate the function with @app\.orchestration_trigger"):
+        exec("from durable_ext import Orchestrator")
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense'"):
+        exec("from durable_ext import Nonsense")
+    assert not hasattr(df, "Nonsense")
 
 
 def test_importing_does_nothing_else() -> None:

@@ -269,7 +269,7 @@ def test_another_provider_and_its_settings_stand_in_nobodys_way(provider: str) -
 
 @pytest.mark.parametrize("version", ["1.0", 2.0, "2"])
 def test_a_host_json_of_another_version_is_refused(version: Any) -> None:
-    with pytest.raises(ConfigurationError, match='must be "2.0"'):
+    with pytest.raises(ConfigurationError, match=r'must be "2\.0"'):
         parse_settings({"version": version}, {})
 
 
