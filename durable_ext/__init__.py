@@ -50,6 +50,7 @@ from durable_ext.functions.app import Blueprint, DFApp
 from durable_ext.functions.client import DurableOrchestrationClient, SyncDurableOrchestrationClient
 from durable_ext.history import OrchestrationRuntimeStatus
 from durable_ext.retry import RetryOptions, RetryPolicy
+from durable_ext.version import __version__ as __version__
 
 # The names of the client in azure-functions-durable 2.
 DurableFunctionsClient = DurableOrchestrationClient

@@ -28,17 +28,18 @@ GROUND = {
     "retry",
     "settings",
     "tracebacks",
+    "version",
 }
 CORE = {"engine", "storage"}
 MOTION = {"runtime", "client"}
 SURFACE = {"http"}
 COMPOSITION = {"taskhub"}
-EDGES = {"functions", "host", "cli"}
+EDGES = {"functions", "host", "cli", "__main__"}
 LAYERS = [FLOOR, GROUND, CORE, MOTION, SURFACE, COMPOSITION, EDGES]
 
 # Within one layer: who may know whom. Everything else in a layer is a stranger to its neighbours (or a module that
 # shares the ground with others, where only cycles are forbidden).
-NEIGHBOURS = {("cli", "host"), ("host", "functions")}
+NEIGHBOURS = {("cli", "host"), ("host", "functions"), ("__main__", "cli")}
 
 MAY_IMPORT_FRAMEWORK = ("functions/", "host/loader.py")
 ENGINE_MAY_NOT = {"time", "random", "logging", "asyncio", "threading", "socket", "secrets", "os"}

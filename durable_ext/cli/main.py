@@ -15,16 +15,31 @@ from durable_ext.errors import DurableError
 from durable_ext.host.loader import AppLoadError
 from durable_ext.host.run import run as run_host
 from durable_ext.taskhub import GRACE
+from durable_ext.version import __version__
 
 HERE = Path()
 
 app = typer.Typer(
     name="durable",
-    help="Durable Functions on this machine: run an app, and look after its orchestrations.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        printing.out().print(f"durable_ext {__version__}", markup=False, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def durable(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Durable Functions on this machine: run an app, and look after its orchestrations."""
 
 
 @app.command()
