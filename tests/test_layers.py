@@ -34,7 +34,7 @@ CORE = {"engine", "storage"}
 MOTION = {"runtime", "client"}
 SURFACE = {"http"}
 COMPOSITION = {"taskhub"}
-EDGES = {"functions", "host", "cli", "__main__"}
+EDGES = {"functions", "host", "cli", "testing", "__main__"}
 LAYERS = [FLOOR, GROUND, CORE, MOTION, SURFACE, COMPOSITION, EDGES]
 
 # Within one layer: who may know whom. Everything else in a layer is a stranger to its neighbours (or a module that
