@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from durable_ext.errors import DurableError
+from durable_ext.version import __version__
 
-PACKAGE = Path(__file__).parents[1]
 TEMPLATE = Path(__file__).parent / "template"
 
 # Dotted files are kept under plain names: inside this package they would mean something to git and to build tools.
@@ -26,11 +26,12 @@ class TargetExistsError(DurableError):
 
 
 def create_app(target: Path) -> None:
-    """Create the directory and its files, with a copy of this package beside them. Overwrites nothing."""
+    """Create the directory and its files. Overwrites nothing."""
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise TargetExistsError(f"{target} exists and is not empty; choose another name, or remove it first")
     target.mkdir(parents=True, exist_ok=True)
     for source, name in FILES.items():
         shutil.copyfile(TEMPLATE / source, target / name)
-    # Until the package can be installed from an index, an app that is deployed brings it along.
-    shutil.copytree(PACKAGE, target / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    # What the app was made with, or later: its settings and decorators are those of this release.
+    requirements = target / "requirements.txt"
+    requirements.write_text(requirements.read_text(encoding="utf-8").format(version=__version__), encoding="utf-8")
