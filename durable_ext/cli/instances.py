@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -40,7 +41,11 @@ async def start(
     input_: Annotated[
         Any,
         typer.Option(
-            "--input", help="Its input, as JSON.", parser=options.json_value, metavar="JSON", show_default=False
+            "--input",
+            help="Its input, as JSON, or @FILE that holds it (@- is standard input).",
+            parser=options.json_value,
+            metavar="JSON|@FILE",
+            show_default=False,
         ),
     ] = None,
     instance_id: Annotated[
@@ -63,10 +68,17 @@ async def start(
 
 
 @on_target
-async def status(chosen: TargetOptions, instance_id: options.InstanceId) -> None:
+async def status(
+    chosen: TargetOptions,
+    instance_id: options.InstanceId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until it has ended.")] = False,
+) -> None:
     """Show how an instance is doing."""
     async with chosen.target() as target:
-        _show_status(chosen, await target.status(instance_id))
+        found = await target.status(instance_id)
+        if follow:
+            found = await _wait(target, instance_id, math.inf)
+    _show_status(chosen, found)
 
 
 @on_target
@@ -133,7 +145,11 @@ async def raise_(
     data: Annotated[
         Any,
         typer.Option(
-            "--data", help="What it carries, as JSON.", parser=options.json_value, metavar="JSON", show_default=False
+            "--data",
+            help="What it carries, as JSON, or @FILE that holds it (@- is standard input).",
+            parser=options.json_value,
+            metavar="JSON|@FILE",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

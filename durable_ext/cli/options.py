@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +14,28 @@ from durable_ext.history import OrchestrationRuntimeStatus
 
 
 def json_value(text: str) -> Any:
-    """The value of an option that takes JSON. A wrong one is a usage error."""
+    """The value of an option that takes JSON, or with `@` the name of a file that holds it.
+
+    A wrong one is a usage error.
+    """
+    if text.startswith("@"):
+        return _json_in_file(text[1:])
     try:
         return json.loads(text)
     except ValueError as err:
         quoted = json.dumps(text)
         raise typer.BadParameter(f"{text!r} is not JSON ({err}); a text needs its quotes: '{quoted}'") from err
+
+
+def _json_in_file(name: str) -> Any:
+    """What a file holds; `-` is the standard input."""
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return json.loads(content)
+    except OSError as err:
+        raise typer.BadParameter(f"cannot read {name}: {err.strerror}") from err
+    except ValueError as err:
+        raise typer.BadParameter(f"{name} does not hold JSON: {err}") from err
 
 
 def time_value(text: str) -> datetime:

@@ -92,6 +92,23 @@ def test_start_and_wait_prints_the_outcome(durable: Run) -> None:
     assert status["output"] == {"a": [1]}
 
 
+def test_an_input_may_be_in_a_file(durable: Run, tmp_path: Path) -> None:
+    (tmp_path / "order.json").write_text('{"text": "grüezi"}', encoding="utf-8")
+    given = f"@{tmp_path / 'order.json'}"
+    status = json.loads(durable("start", "echo", "--input", given, "--wait", "--json").stdout)
+    assert status["output"] == {"text": "grüezi"}
+    instance = start(durable, "wait")
+    durable("raise", instance, "go", "--data", given)
+    assert json.loads(durable("status", instance, "--follow", "--json").stdout)["output"] == {"text": "grüezi"}
+
+
+def test_following_an_instance_ends_with_it(durable: Run) -> None:
+    instance = start(durable, "echo", "--input", "1")
+    status = json.loads(durable("status", instance, "--follow", "--json").stdout)
+    assert (status["runtimeStatus"], status["output"]) == ("Completed", 1)
+    assert "no luck" in durable("status", start(durable, "fail"), "-f").stdout
+
+
 def test_data_is_printed_as_it_is(durable: Run) -> None:
     value = ["[bold]x[/bold]", ":key:", "grüezi", "a" * 500]
     started = durable("start", "echo", "--input", json.dumps(value), "--wait", "--json")
@@ -228,6 +245,8 @@ def test_a_live_id_is_refused(durable: Run) -> None:
     [
         (("start", "echo", "--input", "text"), "a text needs its quotes"),
         (("raise", "x", "go", "--data", "{"), "is not JSON"),
+        (("start", "echo", "--input", "@nowhere.json"), "cannot read nowhere.json: No such file"),
+        (("start", "echo", "--input", "@function_app.py"), "function_app.py does not hold JSON"),
         (("list", "--status", "Done"), "is not one of"),
         (("list", "--created-from", "yesterday"), "is not an ISO 8601 time"),
         (("purge",), "name one instance"),
