@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import heapq
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -21,6 +23,20 @@ from durable_ext.storage.contract import InstanceQuery
 
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at an instance that is waited for."""
+
+_WATCH_EVERY = 2.0
+"""Seconds between two lists of `--watch`."""
+
+
+class Order(enum.Enum):
+    """In which order instances are listed."""
+
+    created = "created"
+    updated = "updated"
+    id = "id"
+
+
+_TIME = {Order.created: "createdTime", Order.updated: "lastUpdatedTime"}
 
 
 class InstanceFailedError(DurableError):
@@ -114,27 +130,37 @@ async def list_(
     created_from: options.CreatedFrom = None,
     created_to: options.CreatedTo = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most this many.", min=1)] = 100,
+    sort: Annotated[Order, typer.Option("--sort", help="Newest first, last updated first, or by id.")] = Order.created,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show them again and again, until Ctrl-C.")] = False,
 ) -> None:
-    """List instances."""
+    """List instances, the newest first."""
     query = InstanceQuery(
         statuses=options.status_values(statuses),
         instance_id_prefix=prefix,
         name=name,
         created_from=created_from,
         created_to=created_to,
-        page_size=min(limit + 1, 1000),
+        page_size=min(limit + 1, 1000) if sort is Order.id else 1000,
+        with_payloads=chosen.as_json,
     )
     async with chosen.target() as target:
-        found = await _take(target.instances(query), limit + 1)
-    shown = found[:limit]
+        while True:
+            found, total = await _first(target.instances(query), limit, sort)
+            _show_instances(chosen, found, total, target.where)
+            if not watch:
+                return
+            await asyncio.sleep(_WATCH_EVERY)
+
+
+def _show_instances(chosen: TargetOptions, shown: list[Status], total: int, where: str) -> None:
     if chosen.as_json:
         printing.print_json(shown)
     elif shown:
         printing.print_instances(shown)
     else:
-        printing.err().print(f"no instances match at {target.where}", markup=False)
-    if len(found) > limit:
-        printing.err().print(f"only the first {limit} are shown; see more with --limit", markup=False)
+        printing.err().print(f"no instances match at {where}", markup=False)
+    if total > len(shown):
+        printing.err().print(f"only the first {len(shown)} are shown; see more with --limit", markup=False)
 
 
 @on_target
@@ -255,11 +281,27 @@ async def _wait(target: Target, instance_id: str, timeout: float) -> Status:
             await asyncio.sleep(_LOOK_AGAIN)
 
 
-async def _take(instances: AsyncIterator[Status], limit: int) -> list[Status]:
-    taken: list[Status] = []
+async def _first(instances: AsyncIterator[Status], limit: int, order: Order) -> tuple[list[Status], int]:
+    """The first so many, and how many there are; or at least that there are more.
+
+    A hub lists by id. For another order all are read, and so many are held.
+    """
+    kept: list[tuple[str, str, Status]] = []
+    total = 0
     async with contextlib.aclosing(instances) as closing:  # type: ignore[type-var]  # it is a generator
         async for each in closing:
-            taken.append(each)
-            if len(taken) == limit:
-                break
-    return taken
+            total += 1
+            if order is Order.id:
+                if total > limit:
+                    break
+                kept.append(("", "", each))
+                continue
+            # ISO times in UTC sort as text, and no id comes twice.
+            item = (each[_TIME[order]], each["instanceId"], each)
+            if total <= limit:
+                heapq.heappush(kept, item)
+            else:
+                heapq.heappushpop(kept, item)
+    if order is not Order.id:
+        kept.sort(key=lambda item: item[:2], reverse=True)
+    return [each for _, _, each in kept], total

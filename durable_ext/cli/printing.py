@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from durable_ext.cli.target import Status
@@ -63,19 +64,38 @@ def print_status(status: Status) -> None:
     out().print(table)
 
 
+_WIDE = 120
+"""Columns from which on a list shows everything. In a narrower window ids and times stay whole, as they get copied."""
+
+
 def print_instances(instances: Sequence[Status]) -> None:
     """A table of instances."""
-    table = Table("Instance", "Name", "Status", "Created", "Updated", "Custom status")
+    console = out()
+    is_wide = console.width >= _WIDE
+    longest = max(len(each["instanceId"]) for each in instances)
+    table = Table(
+        Column("Instance", overflow="fold", min_width=min(longest, 40)),
+        Column("Name", overflow="ellipsis", no_wrap=True),
+        Column("Status", no_wrap=True),
+        Column("Created", no_wrap=True),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    if is_wide:
+        table.add_column("Updated", no_wrap=True)
+        table.add_column("Custom status", overflow="ellipsis", no_wrap=True)
     for each in instances:
-        table.add_row(
+        custom = "" if each["customStatus"] is None else _compact(each["customStatus"])
+        cells = [
             Text(each["instanceId"]),
             Text(each["name"]),
             _status_text(each["runtimeStatus"]),
             each["createdTime"],
             each["lastUpdatedTime"],
-            Text("" if each["customStatus"] is None else _compact(each["customStatus"])),
-        )
-    out().print(table)
+            Text(custom),
+        ]
+        table.add_row(*cells[: len(table.columns)])
+    console.print(table)
 
 
 def print_dead_letters(letters: Iterable[DeadLetter]) -> None:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 from hosting import DEADLINE, running_host, write_app
+from rich.console import Console
 
-from durable_ext.cli import main
+from durable_ext.cli import main, printing
 
 APP = """
 @app.orchestration_trigger(context_name="context")
@@ -188,14 +190,47 @@ def test_list_selects(durable: Run) -> None:
             for each in json.loads(durable("list", "--prefix", f"{prefix}-", "--json", *arguments).stdout)
         ]
 
-    assert ids() == [f"{prefix}-0", f"{prefix}-1", f"{prefix}-2", f"{prefix}-echo"]
+    assert sorted(ids()) == [f"{prefix}-0", f"{prefix}-1", f"{prefix}-2", f"{prefix}-echo"]
+    assert ids("--sort", "id") == [f"{prefix}-0", f"{prefix}-1", f"{prefix}-2", f"{prefix}-echo"]
     assert ids("--name", "echo") == [f"{prefix}-echo"]
     assert ids("--status", "completed") == [f"{prefix}-echo"]
     assert ids("--created-to", "2001-01-01") == []
-    limited = durable("list", "--prefix", f"{prefix}-", "--limit", "2")
+    limited = durable("list", "--prefix", f"{prefix}-", "--limit", "2", "--sort", "id")
     assert f"{prefix}-1" in limited.stdout
     assert f"{prefix}-2" not in limited.stdout
     assert "only the first 2 are shown" in limited.stderr
+
+
+def test_list_has_the_newest_first_however_many_there_are(durable: Run) -> None:
+    prefix = start(durable, "wait")
+    ids = [f"{prefix}-{name}" for name in ("b", "c", "a")]
+    for instance in ids:
+        start(durable, "wait", "--id", instance)
+        time.sleep(1.1)  # statuses say the second only
+    durable("raise", ids[1], "go")
+    wait_until_ended(durable, ids[1])
+
+    def listed(*arguments: str) -> list[str]:
+        found = json.loads(durable("list", "--prefix", f"{prefix}-", "--json", *arguments).stdout)
+        return [each["instanceId"] for each in found]
+
+    assert listed() == [*reversed(ids)]
+    assert listed("--limit", "2") == [ids[2], ids[1]]
+    assert listed("--sort", "updated")[0] == ids[1]
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_list_shows_whole_ids_and_times_in_any_window(
+    durable: Run, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    instance = start(durable, "wait", "--id", uuid4().hex)
+    created = json.loads(durable("status", instance, "--json").stdout)["createdTime"]
+    monkeypatch.setattr(printing, "out", lambda: Console(width=columns, highlight=False))
+    shown = durable("list", "--prefix", instance).stdout
+    assert max(len(line) for line in shown.splitlines()) <= columns
+    row = next(line.split() for line in shown.splitlines() if instance in line)
+    assert row[:4] == [instance, "wait", row[2], created]
+    assert ("Updated" in shown, "Custom status" in shown) == (columns == 200, columns == 200)
 
 
 def test_purge_of_many_leaves_the_others(durable: Run) -> None:
