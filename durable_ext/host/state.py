@@ -46,13 +46,15 @@ def exists(url: str) -> bool:
 
 
 def make_room(url: str) -> None:
-    """Create the directory of a store's file; our own is hidden from git."""
+    """Create the directory of a store's file; our own is hidden from git and from other users of the machine."""
     path = sqlite_file(url)
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    is_ours = path.parent.name == STATE_DIR
+    # Payloads are nobody else's business. A directory that is there already has the permissions somebody wanted.
+    path.parent.mkdir(0o700 if is_ours else 0o777, parents=True, exist_ok=True)
     ignored = path.parent / ".gitignore"
-    if path.parent.name == STATE_DIR and not ignored.exists():
+    if is_ours and not ignored.exists():
         ignored.write_text("*\n", encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ async def test_state_survives_the_host_in_a_file_that_git_does_not_see(app_dir: 
     assert status.output == "now"
     assert (app_dir / ".durable" / "TestHubName.db").exists()
     assert (app_dir / ".durable" / ".gitignore").read_text() == "*\n"
+    assert stat.S_IMODE((app_dir / ".durable").stat().st_mode) & 0o077 == 0, "payloads are nobody else's business"
 
 
 async def test_host_json_can_name_the_file(tmp_path: Path) -> None:
