@@ -64,6 +64,12 @@ class FunctionTable(Generic[F]):
         except KeyError:
             raise FunctionNotFoundError(name, self.kind, self.names()) from None
 
+    def remove_named(self, is_meant: Callable[[str], bool]) -> list[F]:
+        """Remove the functions of which one name is meant, under all their names, and return them."""
+        gone = {id(each): each for name, each in self._by_name.items() if is_meant(name)}
+        self._by_name = {name: each for name, each in self._by_name.items() if id(each) not in gone}
+        return list(gone.values())
+
     def names(self) -> list[str]:
         """Their own names (not the aliases), sorted."""
         return sorted({each.name for each in self._by_name.values()}, key=str.lower)

@@ -17,7 +17,7 @@ from durable_ext.functions.lowering import lower
 from durable_ext.functions.provider import HubClients
 from durable_ext.functions.resolving import resolve
 from durable_ext.host.invocation import Invoker
-from durable_ext.host.loader import Functions, UnservedFunction, app_module, find_app, sort_functions
+from durable_ext.host.loader import Functions, UnservedFunction, app_module, find_app, sort_functions, take_out_disabled
 from durable_ext.host.localsettings import DEFAULT_PORT, environment, read_local_settings
 from durable_ext.host.server import WEBHOOK_PATH, HttpServer, build_routes, listen
 from durable_ext.host.state import absolute, make_room, storage_url, timers_file
@@ -93,7 +93,7 @@ class LocalHost:
         self.client_functions = tuple(each.name for each in lowered.functions if _has_client(each.function))
         routes, refused = build_routes(self.functions.http)
         timers = read_timers(self.functions.timers)
-        self.unserved = (*self.functions.unserved, *refused)
+        self.unserved = (*self.functions.unserved, *refused, *take_out_disabled(self.registry, os.environ))
 
         # The port first: it tells a second host apart before that touches the store.
         port = self._port if self._port is not None else local.port or DEFAULT_PORT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +20,11 @@ from azure.functions.timer import TimerRequest
 
 from durable_ext.errors import DurableError
 from durable_ext.functions.lowering import HostFunction
+from durable_ext.registry import Registry
 from durable_ext.tracebacks import user_traceback
 
 MODULE = "function_app"
+_DISABLED = re.compile(r"AzureWebJobs\..+\.Disabled", re.IGNORECASE)
 HTTP_TRIGGER, TIMER_TRIGGER = "httpTrigger", "timerTrigger"
 
 
@@ -143,9 +146,30 @@ def sort_functions(functions: Iterable[HostFunction], environ: Mapping[str, str]
     )
 
 
+def take_out_disabled(registry: Registry, environ: Mapping[str, str]) -> tuple[UnservedFunction, ...]:
+    """Remove the durable functions that are switched off: who calls one is told that there is none of its name."""
+    off = {name.casefold() for name in environ if _DISABLED.fullmatch(name) and _is_on(environ[name])}
+
+    def is_off(name: str) -> bool:
+        return f"azurewebjobs.{name}.disabled" in off
+
+    gone = [
+        *((each.name, "orchestrationTrigger") for each in registry.orchestrators.remove_named(is_off)),
+        *((each.name, "activityTrigger") for each in registry.activities.remove_named(is_off)),
+    ]
+    return tuple(
+        UnservedFunction(name=name, trigger=trigger, reason="disabled by its setting AzureWebJobs.<name>.Disabled")
+        for name, trigger in gone
+    )
+
+
+def _is_on(value: str) -> bool:
+    return value.casefold() in ("true", "1")
+
+
 def _describe(function: HostFunction, environ: Mapping[str, str]) -> HttpFunction | TimerFunction | UnservedFunction:
     name, trigger, kind = function.name, function.trigger, function.trigger_type
-    if environ.get(f"AzureWebJobs.{name}.Disabled", "").casefold() in ("true", "1"):
+    if _is_on(environ.get(f"AzureWebJobs.{name}.Disabled", "")):
         return UnservedFunction(name=name, trigger=kind, reason=f"disabled by the setting AzureWebJobs.{name}.Disabled")
     if kind not in (HTTP_TRIGGER, TIMER_TRIGGER):
         return UnservedFunction(name=name, trigger=kind, reason="needs the Functions host: run it with `func start`")

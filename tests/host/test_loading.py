@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hosting import write_app
 
-from durable_ext.errors import ConfigurationError
+from durable_ext.errors import ConfigurationError, FunctionNotFoundError
 from durable_ext.host.app import LocalHost
 from durable_ext.host.loader import AppLoadError, app_module, find_app
 from durable_ext.host.localsettings import read_local_settings
@@ -140,6 +140,33 @@ async def test_what_cannot_be_served_is_listed_and_the_rest_runs(
     assert "reserves" in reasons["reserved"]
     assert "'strange' is not one of the constraints" in reasons["strange"]
     assert "AzureWebJobs.off.Disabled" in reasons["off"]
+
+
+async def test_a_durable_function_can_be_switched_off_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = """
+    @app.orchestration_trigger(context_name="context")
+    def flow(context):
+        return (yield context.call_activity("pay", 1))
+
+    @app.orchestration_trigger(context_name="context", orchestration="Other")
+    def old_flow(context): ...
+
+    @app.activity_trigger(input_name="amount", activity="pay")
+    def charge(amount: int) -> int:
+        return amount
+    """
+    monkeypatch.setenv("AzureWebJobs.Old_Flow.Disabled", "1")
+    monkeypatch.setenv("AzureWebJobs.charge.Disabled", "True")
+    monkeypatch.setenv("AzureWebJobs.flow.Disabled", "false")
+    async with LocalHost(write_app(tmp_path, body), port=0, storage=MEMORY) as host:
+        assert {each.name for each in host.unserved} == {"Other", "pay"}
+        instance_id = await host.client.start_new("flow")
+        status = await host.client.wait_for_completion(instance_id, timeout=20)
+        assert "The function 'pay' doesn't exist, is disabled" in str(status.output)
+        with pytest.raises(FunctionNotFoundError, match="Other"):
+            await host.client.start_new("Other")
 
 
 async def test_a_wrong_setting_stops_the_host(tmp_path: Path) -> None:
