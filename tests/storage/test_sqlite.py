@@ -10,15 +10,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from storage_files import look
 from storage_hubs import HandClock, SqliteHub, nothing_lost
 from storage_mail import Mail, names
-from storage_records import create, finish, first_turn, message, raise_event, running, soon, start, version_of
+from storage_records import THEN, create, finish, first_turn, message, raise_event, running, soon, start, version_of
 
 from durable_ext.errors import StoreError, StoreSchemaError
-from durable_ext.history import LIVE, TERMINAL
-from durable_ext.messages import WorkItem
+from durable_ext.history import LIVE, TERMINAL, EventRaised
+from durable_ext.messages import Message, WorkItem
 from durable_ext.storage.sqlite.schema import APPLICATION_ID
 from durable_ext.storage.sqlite.store import SqliteStore
 from durable_ext.storage.sqlite.tables import KEPT, VERSION
@@ -326,6 +327,27 @@ async def test_messages_of_several_processes_come_in_the_order_they_were_stored(
         await raise_event(host, "one", f"event {number + 2}")
     received = names(await Mail(host).until("event 59"))
     assert received == ["Greet", *(f"event {number}" for number in range(60))]
+    await hub.close()
+
+
+async def test_after_downtime_messages_come_in_the_order_in_which_they_became_due(path: Path) -> None:
+    hub = SqliteHub(HandClock(), str(path))
+    host, client = await hub.host(), await hub.client()
+    await running(Mail(host))
+    await host.close()
+
+    def at(seconds: int, name: str) -> Message:
+        return Message(instance_id="one", event=EventRaised(timestamp=THEN + timedelta(seconds=seconds), name=name))
+
+    for seconds in (1, 3):
+        due = THEN + timedelta(hours=1, seconds=seconds)
+        await client.send(msgspec.structs.replace(at(0, f"due at {seconds}"), visible_at=due), accepted=LIVE)
+    for seconds in (2, 0, 4):  # the second by a clock that is slow: it does not overtake the first
+        await client.send(at(3600 + seconds, f"stored at {seconds}"), accepted=LIVE)
+    hub.clock.advance(5)
+    mail = Mail(await hub.host())
+    expected = ["due at 1", "stored at 2", "stored at 0", "due at 3", "stored at 4"]
+    assert names(await mail.until("stored at 4")) == expected
     await hub.close()
 
 

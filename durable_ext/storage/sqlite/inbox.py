@@ -11,10 +11,13 @@ behind an acknowledged commit.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from durable_ext.clock import Alarm, Clock
@@ -44,8 +47,7 @@ class Cursor(NamedTuple):
 
 class _Page(NamedTuple):
     asked: Cursor
-    at_once: list[Delivery]
-    later: list[Delivery]
+    deliveries: list[Delivery]
     cursor: Cursor
     is_all_at_once: bool
     next_due: int | None
@@ -186,9 +188,7 @@ class Inbox:
             self._refill()
 
     def _add(self, page: _Page) -> None:
-        for each in page.at_once:
-            self._push(each)
-        for each in page.later:
+        for each in page.deliveries:
             self._push(each)
         # Whoever stepped back since the page was asked for has a reason, and the page cannot know it.
         stepped_back = self._cursor.message_id < page.asked.message_id
@@ -273,8 +273,9 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
         ).fetchone()
     return _Page(
         asked=cursor,
-        at_once=[delivery(row, now) for row in at_once],
-        later=[delivery(row[:-1], now) for row in later],
+        deliveries=_in_time(
+            [delivery(row, now) for row in at_once], [(row[-1], delivery(row[:-1], now)) for row in later]
+        ),
         cursor=Cursor(
             message_id=_last_message_id(tx) if is_all_at_once else at_once[-1][0],
             due=(later[-1][-1], later[-1][0]) if later else cursor.due,
@@ -282,6 +283,15 @@ def _read_page(tx: Transaction, cursor: Cursor, now: int) -> _Page:
         is_all_at_once=is_all_at_once,
         next_due=next_due,
     )
+
+
+def _in_time(at_once: Sequence[Delivery], later: Sequence[tuple[int, Delivery]]) -> list[Delivery]:
+    """Both in the order in which they became due: after downtime a timer that was due first comes first.
+
+    What is for at once keeps its order, whatever the clocks of those who sent it say.
+    """
+    times = accumulate((to_micros(each.event.timestamp) for each in at_once), max)
+    return [each for _, each in heapq.merge(zip(times, at_once, strict=True), later, key=itemgetter(0))]
 
 
 def _last_message_id(tx: Transaction) -> int:
