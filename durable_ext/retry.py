@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         for name in ("first_retry_interval", "max_retry_interval", "retry_timeout"):
             _check_interval(name, getattr(self, name), optional=name != "first_retry_interval")
-        _check_attempts(self.max_number_of_attempts)
+        object.__setattr__(self, "max_number_of_attempts", _attempts(self.max_number_of_attempts))
         _check_coefficient(self.backoff_coefficient)
         if self.handle is not None and not callable(self.handle):
             raise TypeError(f"handle must be a function of the error, not {self.handle!r}")
@@ -78,16 +79,16 @@ class RetryPolicy:
 
 
 class RetryOptions(RetryPolicy):
-    """A `RetryPolicy` in the milliseconds of azure-functions-durable."""
+    """A `RetryPolicy` in the milliseconds of azure-functions-durable: whole ones, as int or float."""
 
     def __init__(
         self,
-        first_retry_interval_in_milliseconds: int,
+        first_retry_interval_in_milliseconds: float,
         max_number_of_attempts: int,
         *,
         backoff_coefficient: float = 1.0,
-        max_retry_interval_in_milliseconds: int | None = None,
-        retry_timeout_in_milliseconds: int | None = None,
+        max_retry_interval_in_milliseconds: float | None = None,
+        retry_timeout_in_milliseconds: float | None = None,
         handle: RetryHandler | None = None,
     ) -> None:
         given = {
@@ -141,15 +142,24 @@ def _milliseconds(interval: timedelta) -> int:
     return interval // timedelta(milliseconds=1)
 
 
-def _from_milliseconds(name: str, value: int | None) -> timedelta | None:
+def _whole(value: Any) -> int | None:
+    """The whole number that a person means by it, or None. `timedelta.total_seconds() * 1000` may be a hair beside."""
+    if isinstance(value, float) and math.isfinite(value):
+        nearest = round(value)
+        return nearest if abs(value - nearest) < 0.0005 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _from_milliseconds(name: str, value: float | None) -> timedelta | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
+    whole = _whole(value)
+    if whole is None:
         raise TypeError(f"{name} must be a whole number of milliseconds, not {value!r}")
-    if value <= 0:
+    if whole <= 0:
         raise ValueError(f"{name} must be greater than 0, not {value}")
     try:
-        return timedelta(milliseconds=value)
+        return timedelta(milliseconds=whole)
     except OverflowError as err:
         raise ValueError(f"{name} is {value}: more than a million years") from err
 
@@ -163,11 +173,13 @@ def _check_interval(name: str, value: timedelta | None, *, optional: bool) -> No
         raise ValueError(f"{name} must be greater than 0, not {value}")
 
 
-def _check_attempts(value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def _attempts(value: Any) -> int:
+    whole = _whole(value)
+    if whole is None:
         raise TypeError(f"max_number_of_attempts must be a whole number, not {value!r}")
-    if value < 1:
+    if whole < 1:
         raise ValueError(f"max_number_of_attempts must be at least 1, not {value}: it counts the first try too")
+    return whole
 
 
 def _check_coefficient(value: float) -> None:

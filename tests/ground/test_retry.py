@@ -115,6 +115,26 @@ def test_plain_options_show_what_azure_functions_durable_shows() -> None:
     assert options == RetryOptions(5000, 3)
 
 
+@pytest.mark.parametrize("seconds", [0.001, 0.29, 1.001, 1.1, 33.333, 86_400.007, 1e9])
+def test_milliseconds_computed_from_seconds_are_whole(seconds: float) -> None:
+    interval = timedelta(seconds=seconds)
+    options = RetryOptions(
+        interval.total_seconds() * 1000,
+        2,
+        max_retry_interval_in_milliseconds=interval.total_seconds() * 1000,
+        retry_timeout_in_milliseconds=interval.total_seconds() * 1000,
+    )
+    assert options.first_retry_interval == options.max_retry_interval == options.retry_timeout == interval
+    assert isinstance(options.first_retry_interval_in_milliseconds, int)
+
+
+def test_whole_floats_are_whole_numbers() -> None:
+    assert RetryOptions(10.0, 2.0) == RetryOptions(10, 2)  # type: ignore[arg-type]  # as JSON may give it
+    assert policy(max_number_of_attempts=3.0) == policy(max_number_of_attempts=3)
+    assert isinstance(policy(max_number_of_attempts=3.0).max_number_of_attempts, int)
+    assert RetryOptions(10.0, 2).to_json() == RetryOptions(10, 2).to_json()
+
+
 def test_options_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         RetryOptions(5000, 3).max_number_of_attempts = 4  # type: ignore[misc]  # what the test is about
@@ -133,9 +153,12 @@ def test_options_cannot_be_changed() -> None:
         ((5000, 3), {"max_retry_interval_in_milliseconds": 0}, "max_retry_interval_in_milliseconds"),
         ((5000, 3), {"retry_timeout_in_milliseconds": -5}, "retry_timeout_in_milliseconds"),
         ((10**30, 3), {}, "more than a million years"),
+        ((1e30, 3), {}, "more than a million years"),
+        ((0.0001, 3), {}, "first_retry_interval_in_milliseconds must be greater than 0"),
+        ((-10.0, 3), {}, "first_retry_interval_in_milliseconds must be greater than 0"),
     ],
 )
-def test_values_out_of_range_are_refused(args: tuple[int, int], named: dict[str, Any], message: str) -> None:
+def test_values_out_of_range_are_refused(args: tuple[float, int], named: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RetryOptions(*args, **named)
 
@@ -149,6 +172,10 @@ async def an_async_handle(error: Exception) -> bool:
     [
         (lambda: RetryOptions("5000", 3), "first_retry_interval_in_milliseconds must be a whole number"),
         (lambda: RetryOptions(None, 3), "not None"),
+        (lambda: RetryOptions(10.5, 3), "first_retry_interval_in_milliseconds must be a whole number"),
+        (lambda: RetryOptions(float("nan"), 3), "must be a whole number of milliseconds, not nan"),
+        (lambda: RetryOptions(float("inf"), 3), "must be a whole number of milliseconds, not inf"),
+        (lambda: policy(max_number_of_attempts=float("inf")), "max_number_of_attempts must be a whole number"),
         (lambda: RetryOptions(SECOND, 3), "whole number of milliseconds"),
         (lambda: RetryOptions(5000, 2.5), "max_number_of_attempts must be a whole number"),
         (lambda: RetryOptions(5000, True), "max_number_of_attempts must be a whole number"),
