@@ -29,13 +29,25 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 
 class DurableError(Exception):
-    """Root of every error raised by this package."""
+    """Root of every error raised by this package. Copies and pickles keep type, text and attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constructors take facts, not `args`, so the way of other exceptions would not make the same error again.
+        return _made_again, (type(self), self.args, dict(self.__dict__))
+
+
+def _made_again(kind: type[DurableError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> DurableError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(DurableError, ValueError):
@@ -249,32 +261,52 @@ class StoreSchemaError(StoreError):
         self.path, self.found, self.supported = path, found, tuple(supported)
 
 
+# --- how errors are told -----------------------------------------------------------------------------
+
+MAX_TEXT = 8_000
+"""Characters kept of an error's text: it is stored several times, and again by everybody who passes it on."""
+
+MAX_TRACE = 16_000
+"""Characters kept of a traceback."""
+
 _MAX_CAUSES = 50
 
 
-def describe(error: BaseException, stack_trace: str | None = None) -> FailureDetails:
-    """Turn an exception, with what caused it, into `FailureDetails`.
+def describe(error: BaseException, stack_trace: str | None = None, *, is_final: bool = False) -> FailureDetails:
+    """Turn an exception, with what caused it, into `FailureDetails` that can be stored.
 
     Causes are followed as Python prints them: `__cause__`, else `__context__` unless suppressed; each error once.
+    `is_final`: it would not help to try again.
     """
-    chain: dict[int, BaseException] = {}
-    inner: FailureDetails | None = None
-    each: BaseException | None = error
-    while each is not None and id(each) not in chain and len(chain) <= _MAX_CAUSES:
-        chain[id(each)] = each
-        if isinstance(each, TaskFailedError):
-            inner = each.details
-            break
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-    for each in reversed(chain.values()):
+    chain, _ = _chain(error)
+    last = chain[-1]
+    inner = last.details if isinstance(last, TaskFailedError) else None
+    for each in reversed(chain):
         inner = FailureDetails(
-            error_type=type(each).__name__,
-            error_message=text_of(each),
-            stack_trace=stack_trace if each is error else None,
+            error_type=storable(type(each).__name__),
+            error_message=_message(each),
+            stack_trace=storable(stack_trace, MAX_TRACE) if each is error and stack_trace is not None else None,
             inner_failure=inner,
+            is_non_retriable=is_final and each is error,
         )
     assert inner is not None
-    return inner
+    return _bounded(inner)
+
+
+def failure_text(error: BaseException) -> str:
+    """What a status says of an error: its text (its type, if it has none), then type and text of each cause, once."""
+    told = _reason(error) if isinstance(error, TaskFailedError) else text_of(error)
+    return with_causes(told or str(type(error)), error)
+
+
+def with_causes(told: str, error: BaseException) -> str:
+    """`told`, and after it the causes of the error that it does not name."""
+    chain, is_cut = _chain(error)
+    for each in chain[1:]:
+        cause = _reason(each) if isinstance(each, TaskFailedError) else f"{type(each).__name__}: {text_of(each)}"
+        if cause not in told:
+            told += f"; caused by {cause}"
+    return storable(told + ("; and more causes" if is_cut else ""), MAX_TEXT)
 
 
 def text_of(error: BaseException) -> str:
@@ -285,6 +317,90 @@ def text_of(error: BaseException) -> str:
         return f"<no text: str() of this {type(error).__name__} raised {type(problem).__name__}>"
 
 
+def brief(error: TaskFailedError) -> str:
+    """What failed, and what it failed of in the first place. Of one size, however deep that is.
+
+    The text of a sub-orchestration's failure names every level below it, and each of them is described as well.
+    """
+    failure = error.details
+    if not isinstance(error, SubOrchestrationFailedError) or failure.inner_failure is None:
+        return error.reason
+    while failure.error_type == SubOrchestrationFailedError.__name__ and failure.inner_failure is not None:
+        failure = failure.inner_failure
+    names_itself = failure.error_type in _NAMING_THEMSELVES
+    what = failure.error_message if names_itself else f"{failure.error_type}: {failure.error_message}"
+    return f"Orchestrator function '{error.task_name}' failed: {what}"
+
+
+def _reason(error: TaskFailedError) -> str:
+    """Every level that failed, as long as that is not too much."""
+    if len(error.reason) <= MAX_TEXT:
+        return error.reason
+    told = brief(error)
+    left_out = len(error.reason) - len(told)
+    return told if left_out <= 0 else f"{told} ({left_out:,} characters about what failed in between are left out)"
+
+
+_NAMING_THEMSELVES = {
+    each.__name__ for each in (ActivityFailedError, ActivityTimeout, SubOrchestrationFailedError, TaskFailedError)
+}
+
+
+def storable(text: str, limit: int = MAX_TEXT) -> str:
+    """The text as every store takes it: without lone surrogates, and not longer than a little over `limit`."""
+    text = shortened(text, limit)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        escaped = text.encode("utf-8", "backslashreplace").decode()
+        return f"{escaped} (escaped: lone surrogates cannot be stored)"
+    return text
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text; of a long one the beginning and the end, and between them how much is left out."""
+    if len(text) <= limit + limit // 10:  # what was shortened before may have got a prefix, and is not cut again
+        return text
+    tail = limit // 4
+    return f"{text[: limit - tail]} ... ({len(text) - limit:,} characters left out) ... {text[-tail:]}"
+
+
 def details_json(failure: FailureDetails) -> str:
     """The one-line JSON that field code reads `["Message"]` from; note the leading blank it expects."""
     return json.dumps({"Message": f" {failure.error_type}: {failure.error_message}"}, ensure_ascii=False)
+
+
+def _chain(error: BaseException) -> tuple[list[BaseException], bool]:
+    """The error and its causes, and whether there are more. What caused a failed task its `details` say."""
+    chain: dict[int, BaseException] = {}
+    each: BaseException | None = error
+    while each is not None and id(each) not in chain:
+        if len(chain) > _MAX_CAUSES:
+            return list(chain.values()), True
+        chain[id(each)] = each
+        if isinstance(each, TaskFailedError):
+            break
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return list(chain.values()), False
+
+
+def _message(error: BaseException) -> str:
+    return storable(brief(error) if isinstance(error, TaskFailedError) else text_of(error))
+
+
+def _bounded(failure: FailureDetails) -> FailureDetails:
+    """The failure with at most so many causes: the nearest and, whatever is left out before it, the first of all."""
+    levels: list[FailureDetails] = []
+    each: FailureDetails | None = failure
+    while each is not None:
+        levels.append(each)
+        each = each.inner_failure
+    left_out = len(levels) - _MAX_CAUSES - 2
+    if left_out <= 0:
+        return failure
+    bounded = levels[-1]
+    note = f" ... ({left_out:,} causes left out before the first)"
+    for number, level in reversed(list(enumerate(levels[: _MAX_CAUSES + 1]))):
+        message = level.error_message + note if number == _MAX_CAUSES else level.error_message
+        bounded = msgspec.structs.replace(level, error_message=message, inner_failure=bounded)
+    return bounded

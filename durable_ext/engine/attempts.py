@@ -61,7 +61,7 @@ class Attempts:
         expires = None if timeout is None else execution.now + timeout
         execution.require_ids(1 if expires is None else 2)
         self._attempt += 1
-        self._action = self._make(execution.take_id(), self._attempt)
+        self._action = execution.make(self._make, self._attempt)
         execution.begin(self._action, self._settled, self._result_type, self._site)
         self._under_way = [self._action.action_id]
         if expires is not None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from durable_ext.engine.actions import CallSubOrchestrator
 from durable_ext.engine.execution import Execution
-from durable_ext.errors import CodecError, DurableError, FailureDetails, NonDeterminismError, describe, text_of
+from durable_ext.errors import (
+    CodecError,
+    DurableError,
+    FailureDetails,
+    FunctionNotFoundError,
+    NonDeterminismError,
+    OrchestratorCodeError,
+    TaskFailedError,
+    describe,
+    failure_text,
+    storable,
+)
 from durable_ext.history import ExecutionCompleted, ExecutionTerminated, OrchestrationRuntimeStatus
 from durable_ext.messages import Message
 from durable_ext.tracebacks import user_traceback
@@ -27,14 +41,28 @@ def completed(execution: Execution, value: Any, now: datetime) -> ExecutionCompl
 
 
 def failed(execution: Execution, error: BaseException, now: datetime) -> ExecutionCompleted:
-    """The code raised."""
-    text = f"Orchestrator function '{execution.started.name}' failed: {text_of(error) or type(error)}"
-    return _end(execution, now, _S.Failed, text, describe(error, user_traceback(error)))
+    """The code raised. The status says of what, not where: that is for those who may read the history."""
+    text = f"Orchestrator function '{execution.started.name}' failed: {failure_text(error)}"
+    failure = describe(error, user_traceback(error), is_final=_would_come_again(error))
+    return _end(execution, now, _S.Failed, text, failure)
+
+
+_FINAL = (CodecError, FunctionNotFoundError, OrchestratorCodeError)
+
+
+def _would_come_again(error: BaseException) -> bool:
+    """Whether another run of the same orchestrator, with the same input, would only end the same way."""
+    return error.details.is_non_retriable if isinstance(error, TaskFailedError) else isinstance(error, _FINAL)
 
 
 def broken(execution: Execution, error: NonDeterminismError, now: datetime) -> ExecutionCompleted:
-    """The code is not that of the history."""
-    return _end(execution, now, _S.Failed, str(error), describe(error))
+    """The code is not that of the history. The status names the file that asks, the history says where it lies."""
+    text = str(error)
+    if error.where is not None:
+        text = text.replace(error.where, re.split(r"[/\\]", error.where)[-1])
+    text = storable(text)
+    failure = msgspec.structs.replace(describe(error, error.where), error_message=text)
+    return _end(execution, now, _S.Failed, text, failure)
 
 
 def endless(execution: Execution, generations: int, now: datetime) -> ExecutionCompleted:

@@ -96,7 +96,7 @@ class Execution:
         """Make the action `make(action id, attempt)` and return its task."""
         if self.refuses():
             return self.factory.task()
-        action = make(self.take_id(), 1)
+        action = self.make(make)
         task = self.factory.task(action.action_id)
         self.begin(action, task.settle, result_type, call_site())
         return task
@@ -110,7 +110,7 @@ class Execution:
     def tell(self, make: Callable[[int], Action]) -> None:
         """Make an action that has no outcome."""
         if not self.refuses():
-            action = make(self.take_id())
+            action = self.make(lambda number, _: make(number))
             action.site = call_site()
             self.pending[action.action_id] = action
 
@@ -151,6 +151,13 @@ class Execution:
             for number, call in self.open.items()
             if isinstance(call.action, CreateTimer) and number not in self.pending
         ]
+
+    def make(self, make: Callable[[int, int], Action], attempt: int = 1) -> Action:
+        """Make an action, and only then use up its number: what is refused leaves no gap."""
+        action = make(self.next_id, attempt)
+        _require_text(action)
+        self.take_id()
+        return action
 
     def take_id(self) -> int:
         """The next action id. Raises `DurableError` past the limit of host.json."""
@@ -204,14 +211,29 @@ class Execution:
         self.open.pop(timer_id).settle(None, None)
 
 
+def _require_text(action: Action) -> None:
+    for text in (action.name, getattr(action, "version", None)):
+        if isinstance(text, str) and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise CodecError(
+                    f"{action.kind} {text!r} cannot be stored: that is no valid Unicode (a lone surrogate)"
+                ) from error
+
+
 def _failed(
     kind: type[TaskFailedError], call: OpenCall, event: TaskFailed | SubOrchestrationInstanceFailed
 ) -> TaskFailedError:
+    details = event.details
+    if details is not None and kind is SubOrchestrationFailedError:
+        # Code puts this text into errors and statuses of its own. Where the child failed is for the history alone.
+        details = details.partition(", StackTrace: ")[0]
     return kind(
         task_name=call.action.name,
         task_id=event.task_scheduled_id,
         reason=event.reason,
-        details=event.details,
+        details=details,
         failure=event.failure_details,
         attempt=getattr(call.action, "attempt", 1),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from durable_ext.engine.turn import Turn
-from durable_ext.errors import DurableError, FailureDetails
+from durable_ext.errors import DurableError, FailureDetails, storable, text_of
 from durable_ext.history import (
     ExecutionCompleted,
     GenericEvent,
@@ -55,15 +55,14 @@ def fail_instance(
     started = begun or state.started
     if started is None:
         raise RuntimeError(f"instance '{state.instance_id}' cannot fail before it begins")
-    reason = f"Orchestrator function '{started.name}' failed: {error}"
+    message = storable(text_of(error))
+    reason = f"Orchestrator function '{started.name}' failed: {message}"
     completed = ExecutionCompleted(
         timestamp=now,
         event_id=0 if begun is not None else 1 + max((each.event_id for each in history), default=-1),
         orchestration_status=OrchestrationRuntimeStatus.Failed,
         result=reason,
-        failure_details=FailureDetails(
-            error_type=type(error).__name__, error_message=str(error), is_non_retriable=True
-        ),
+        failure_details=FailureDetails(error_type=type(error).__name__, error_message=message, is_non_retriable=True),
     )
     first: list[HistoryEvent] = [OrchestratorStarted(timestamp=now)]
     if begun is not None:
@@ -86,7 +85,7 @@ def fail_without_history(execution_id: str, error: Exception) -> Turn:
         execution_id=execution_id,
         events=(),
         runtime_status=OrchestrationRuntimeStatus.Failed,
-        output=str(error),
+        output=storable(text_of(error)),
         status_changed=True,
     )
 

@@ -14,7 +14,7 @@ from time import perf_counter
 import msgspec
 
 from durable_ext.clock import Clock
-from durable_ext.errors import DurableError, VersionConflictError
+from durable_ext.errors import DurableError, VersionConflictError, storable, text_of
 from durable_ext.history import ExecutionStarted
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.activities import Activities
@@ -42,7 +42,7 @@ class TurnBrokenError(DurableError):
     """A turn broke down outside user code; the same turn would do so again."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
+        super().__init__(f"{type(error).__name__}: {storable(text_of(error))}")
 
 
 class BelongsApartError(DurableError):

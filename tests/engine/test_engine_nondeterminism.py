@@ -58,6 +58,17 @@ def test_a_changed_name_names_step_record_request_and_line(form: Any) -> None:
     assert f"{HERE}:{new.__code__.co_firstlineno + 2})" in text
 
 
+def test_the_status_names_the_file_and_only_the_history_where_it_lies(form: Any) -> None:
+    def new(context: Any) -> Any:
+        yield context.call_activity("other", 1)
+
+    instance = deploy(form(old), form(new))
+    line = new.__code__.co_firstlineno + 1
+    assert f"({HERE}:{line})" in refused(instance)
+    assert str(Path(__file__).parent) not in instance.output
+    assert instance.failure.stack_trace == f"{__file__}:{line}"
+
+
 def test_a_changed_kind_is_told(form: Any) -> None:
     def new(context: Any) -> Any:
         yield context.call_activity("echo", 1)
