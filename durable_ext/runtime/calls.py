@@ -12,11 +12,19 @@ from time import perf_counter
 from typing import Any
 
 from durable_ext.clock import Clock
-from durable_ext.errors import FailureDetails, FunctionNotFoundError, describe, details_json
+from durable_ext.errors import (
+    CodecError,
+    FailureDetails,
+    FunctionNotFoundError,
+    describe,
+    details_json,
+    shortened,
+    with_causes,
+)
 from durable_ext.history import TaskCompleted, TaskFailed, encode_event
 from durable_ext.messages import WorkItem
 from durable_ext.registry import Activity
-from durable_ext.runtime.logs import current_activity
+from durable_ext.runtime.logs import LONGEST, current_activity
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
@@ -27,6 +35,14 @@ BLOCKING = 1.0
 """Seconds the event loop may stand still before somebody is told."""
 
 Outcome = TaskCompleted | TaskFailed
+
+
+class _WouldComeAgainError(Exception):
+    """The call fails in a way that trying again does not help; `error` is how."""
+
+    def __init__(self, error: CodecError | FunctionNotFoundError) -> None:
+        super().__init__()
+        self.error = error
 
 
 class Running:
@@ -103,45 +119,49 @@ class Calls:
         """Call the function: a coroutine function gives what is to be awaited."""
         item, activity = running.item, running.activity
         if activity is None:
-            raise FunctionNotFoundError(item.name, "activity", self._activities.names())
-        return activity.function(**{activity.input_name: self._codec.decode(item.input, activity.input_type)})
+            raise _WouldComeAgainError(FunctionNotFoundError(item.name, "activity", self._activities.names()))
+        try:
+            value = self._codec.decode(item.input, activity.input_type)
+        except CodecError as error:
+            raise _WouldComeAgainError(error) from None
+        return activity.function(**{activity.input_name: value})
 
     # --- outcomes ------------------------------------------------------------------------------------
 
     def completed(self, item: WorkItem, result: Any) -> TaskCompleted:
-        """The function returned."""
-        return TaskCompleted(
-            timestamp=self._clock.now(),
-            task_scheduled_id=item.task_id,
-            result=self._codec.encode(result),
-            asked=item.asked,
-        )
+        """The function returned. What it did is done: if the result cannot be stored, it is not to do it again."""
+        try:
+            text = self._codec.encode(result)
+        except CodecError as error:
+            raise _WouldComeAgainError(error) from None
+        return TaskCompleted(timestamp=self._clock.now(), task_scheduled_id=item.task_id, result=text, asked=item.asked)
 
     def failed(self, item: WorkItem, error: BaseException, *, is_final: bool = False) -> TaskFailed:
         """The function raised, or could not be run. `is_final`: it would not help to try again."""
+        if isinstance(error, _WouldComeAgainError):
+            return self.failed(item, error.error, is_final=True)
         try:
-            failure = describe(error, user_traceback(error))
-            failed = self._failure(item, failure, is_final=is_final)
+            failed = self._failed(item, error, describe(error, user_traceback(error), is_final=is_final))
             encode_event(failed)
         except Exception as unprintable:  # an error whose text raises, or is no Unicode, must not lose the outcome
             message = f"(the error's text cannot be stored: {type(unprintable).__name__})"
-            failure = FailureDetails(error_type=type(error).__name__, error_message=message)
-            failed = self._failure(item, failure, is_final=is_final)
+            kind = type(error).__name__
+            failure = FailureDetails(error_type=kind, error_message=message, is_non_retriable=is_final)
+            failed = self._with_reason(item, f"{_failed(item)}{kind}: {message}", failure)
+        if is_final:
+            _tell_final(item, failed.failure_details)
         return failed
 
     def unknown(self, item: WorkItem) -> TaskFailed:
         """The app has no such function."""
         error = FunctionNotFoundError(item.name, "activity", self._activities.names())
-        return self._with_reason(item, str(error), describe(error))
+        failure = describe(error, is_final=True)
+        _tell_final(item, failure)
+        return self._with_reason(item, failure.error_message, failure)
 
-    def _failure(self, item: WorkItem, failure: FailureDetails, *, is_final: bool) -> TaskFailed:
-        if is_final:
-            failure = FailureDetails(
-                error_type=failure.error_type, error_message=failure.error_message, is_non_retriable=True
-            )
-        # two blanks: what comes through the Functions host has them, and field code splits on them
-        reason = f"Activity function '{item.name}' failed:  {failure.error_type}: {failure.error_message}"
-        return self._with_reason(item, reason, failure)
+    def _failed(self, item: WorkItem, error: BaseException, failure: FailureDetails) -> TaskFailed:
+        told = with_causes(f"{failure.error_type}: {failure.error_message}", error)
+        return self._with_reason(item, f"{_failed(item)}{told}", failure)
 
     def _with_reason(self, item: WorkItem, reason: str, failure: FailureDetails) -> TaskFailed:
         return TaskFailed(
@@ -182,6 +202,21 @@ class Calls:
                 argument, step = (yield suspended_on), steps.send
             except BaseException as error:
                 argument, step = error, steps.throw
+
+
+def _failed(item: WorkItem) -> str:
+    # two blanks: what comes through the Functions host has them, and field code splits on them
+    return f"Activity function '{item.name}' failed:  "
+
+
+def _tell_final(item: WorkItem, failure: FailureDetails) -> None:
+    logger.error(
+        "activity '%s' of %s failed, and is not tried again, as it would only fail again: %s: %s",
+        item.name,
+        item.instance_id,
+        failure.error_type,
+        shortened(failure.error_message, LONGEST),
+    )
 
 
 def _warn_of_blocking(item: WorkItem, took: float) -> None:

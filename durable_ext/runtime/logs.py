@@ -6,11 +6,15 @@ import logging
 from contextvars import ContextVar
 
 from durable_ext.engine.turn import Turn
-from durable_ext.history import OrchestrationRuntimeStatus
+from durable_ext.errors import shortened
+from durable_ext.history import ExecutionCompleted, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.message_filter import Drop
 
 logger = logging.getLogger("durable_ext.runtime")
+
+LONGEST = 2_000
+"""Characters of an error's text that go into a line of the log. All of it is in the history."""
 
 current_activity: ContextVar[WorkItem] = ContextVar("current_activity")
 """The call that is being run. Set in the activity's own context, so it follows the code across awaits."""
@@ -47,7 +51,8 @@ def log_turn(instance_id: str, name: str, turn: Turn) -> None:
     if status is OrchestrationRuntimeStatus.Completed:
         logger.info("orchestrator '%s' completed: instance %s", name, instance_id)
     elif status.is_terminal:
-        logger.info("orchestrator '%s' %s: instance %s: %s", name, status.value.lower(), instance_id, turn.output)
+        why = shortened(turn.output or "", LONGEST)
+        logger.log(_level(turn), "orchestrator '%s' %s: instance %s: %s", name, status.value.lower(), instance_id, why)
     elif logger.isEnabledFor(logging.DEBUG):
         steps = ", ".join(type(each).__name__ for each in turn.events[1:-1])
         logger.debug("orchestrator '%s' took a turn: instance %s: %s", name, instance_id, steps or "nothing new")
@@ -60,4 +65,12 @@ def log_drop(instance_id: str, name: str, drop: Drop) -> None:
         event = drop.event
         what = getattr(event, "name", None)
         kind = f"{type(event).__name__} '{what}'" if what else type(event).__name__
-        logger.log(level, "%s dropped: instance %s (%s): %s", kind, instance_id, name or "not begun", drop.reason)
+        why = shortened(drop.reason, LONGEST)
+        logger.log(level, "%s dropped: instance %s (%s): %s", kind, instance_id, name or "not begun", why)
+
+
+def _level(ended: Turn) -> int:
+    """An error if nothing but a change of the app can help."""
+    ends = (each.failure_details for each in ended.events if isinstance(each, ExecutionCompleted))
+    is_final = any(failure is not None and failure.is_non_retriable for failure in ends)
+    return logging.ERROR if is_final else logging.INFO

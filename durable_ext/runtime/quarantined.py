@@ -210,7 +210,7 @@ async def _run(item: WorkItem, calls: Calls) -> bytes:
     try:
         return encode(CallOutcome(await begin_call(calls, Running(item, calls.activity(item.name)))))
     except Exception as error:  # a lone surrogate in the result, say: it could not be stored either
-        return encode(CallOutcome(calls.failed(item, error)))
+        return encode(CallOutcome(calls.failed(item, error, is_final=True)))
 
 
 def begin_call(calls: Calls, running: Running) -> asyncio.Future[Outcome]:

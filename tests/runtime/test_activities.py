@@ -15,7 +15,8 @@ import pytest
 from durable_ext.clock import SystemClock
 from durable_ext.codec import JsonCodec
 from durable_ext.engine.turn import EngineOptions
-from durable_ext.history import TaskCompleted, TaskFailed
+from durable_ext.errors import CodecError
+from durable_ext.history import TaskCompleted, TaskFailed, encode_event
 from durable_ext.messages import WorkItem
 from durable_ext.registry import Activity, FunctionTable, Registry
 from durable_ext.runtime import calls as module
@@ -198,6 +199,74 @@ async def test_a_result_that_cannot_be_stored_fails_the_activity(bench: Bench) -
         return object()
 
     assert (await bench.outcome(work)).failure_details.error_type == "CodecError"
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("case", ["unknown", "input", "result"])
+async def test_what_can_only_fail_again_is_final_and_told_once_in_the_log(
+    bench: Bench, caplog: pytest.LogCaptureFixture, case: str, is_async: bool
+) -> None:
+    runs = []
+
+    async def works(value: Order) -> object:
+        return work(value)
+
+    def work(value: Order) -> object:
+        runs.append(value)
+        return object()
+
+    function = works if is_async else work
+    if case == "unknown":
+        failed = await bench.outcome("wrok")
+    elif case == "input":
+        failed = await bench.outcome(function, '"text"', input_type=Order)
+    else:
+        failed = await bench.outcome(function, '{"size": 1}', input_type=Order)
+    assert failed.failure_details.is_non_retriable
+    assert len(runs) == (case == "result")
+    (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert "of i failed, and is not tried again" in told.getMessage()
+    assert failed.failure_details.error_type in told.getMessage()
+
+
+async def test_the_same_errors_from_the_activitys_own_code_may_be_tried_again(bench: Bench) -> None:
+    def work(value: None) -> None:
+        raise CodecError("of something that is elsewhere by then")
+
+    assert not (await bench.outcome(work)).failure_details.is_non_retriable
+
+
+async def test_a_failure_names_its_causes_and_each_once(bench: Bench) -> None:
+    def work(value: None) -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+
+    failed = await bench.outcome(work)
+    assert failed.reason == "Activity function 'work' failed:  ValueError: outer; caused by KeyError: 'inner'"
+    assert json.loads(failed.details)["Message"] == " ValueError: outer"
+
+
+async def test_a_huge_text_is_cut_wherever_a_failure_tells_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def work(value: None) -> None:
+        raise ValueError("x" * 1_000_000)
+
+    failed = await bench.outcome(work)
+    assert len(encode_event(failed)) < 60_000
+    assert "characters left out" in failed.reason
+
+
+async def test_thousands_of_chained_causes_do_not_hide_the_error(bench: Bench) -> None:
+    def work(value: None) -> None:
+        error = first = ValueError("the error")
+        for number in range(3_000):
+            error.__cause__ = KeyError(number)
+            error = error.__cause__
+        raise first
+
+    failed = await bench.outcome(work)
+    assert (failed.failure_details.error_type, failed.failure_details.error_message) == ("ValueError", "the error")
 
 
 async def test_an_unknown_activity_fails_naming_the_known_ones(bench: Bench) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,16 +14,24 @@ from durable_ext.history import (
     EventRaised,
     ExecutionRewound,
     ExecutionStarted,
+    ExecutionTerminated,
     HistoryEvent,
     OrchestrationRuntimeStatus,
     TaskCompleted,
     TaskFailed,
 )
+from durable_ext.registry import Activity
+from durable_ext.retry import RetryPolicy
 from durable_ext.runtime import program, turns
 from durable_ext.storage.contract import Commit, Delivery, Store
 
 S = OrchestrationRuntimeStatus
 Eventually = Callable[[Callable[[], bool]], Awaitable[None]]
+
+
+@dataclass
+class Order:
+    size: int
 
 
 class Wrapped:
@@ -125,6 +134,87 @@ async def test_an_unregistered_activity_fails_the_call(hello: Any) -> None:
     await hello.work()
     await hello.start("typo", "a")
     assert "The function 'gret' doesn't exist" in (await hello.end("a")).output
+
+
+@pytest.fixture
+def patient(app: Any) -> Any:
+    """An app whose orchestrators try what fails again after a day."""
+    policy = RetryPolicy(first_retry_interval=timedelta(days=1), max_number_of_attempts=10)
+
+    @app.orchestrator
+    def calls(context: Any) -> Any:
+        yield context.call_activity(context.get_input(), "text", retry_policy=policy)
+
+    @app.orchestrator
+    def starts(context: Any) -> Any:
+        yield context.call_sub_orchestrator(context.get_input(), "text", retry_policy=policy)
+
+    def sized(order: Order) -> int:
+        return order.size
+
+    app.registry.activities.add(Activity(name="sized", function=sized, input_name="order", input_type=Order))
+
+    @app.activity
+    def charge(order: Any) -> object:
+        return object()
+
+    @app.orchestrator
+    def unstorable(context: Any) -> Any:
+        return object()
+        yield
+
+    @app.orchestrator
+    def through(context: Any) -> Any:
+        yield context.call_activity("charge", 1)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("orchestrator", "callee"),
+    [
+        ("calls", "typde"),
+        ("calls", "sized"),
+        ("calls", "charge"),
+        ("starts", "nobody"),
+        ("starts", "unstorable"),
+        ("starts", "through"),
+    ],
+)
+async def test_what_can_only_fail_again_is_not_tried_again(
+    patient: Any, caplog: pytest.LogCaptureFixture, orchestrator: str, callee: str
+) -> None:
+    await patient.work()
+    await patient.start(orchestrator, "a", f'"{callee}"')
+    record = await patient.end("a")
+    assert record.runtime_status is S.Failed
+    told = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert any(f"'{callee}'" in each for each in told)
+    assert any(f"orchestrator '{orchestrator}' failed: instance a" in each for each in told)
+
+
+async def test_a_line_of_the_log_is_not_as_long_as_the_text_of_an_error(
+    app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.orchestrator
+    def verbose(context: Any) -> Any:
+        raise ValueError("x" * 1_000_000)
+        yield
+
+    @app.orchestrator
+    def wait(context: Any) -> Any:
+        yield context.wait_for_external_event("never")
+
+    caplog.set_level(logging.INFO, "durable_ext")
+    await app.work()
+    await app.start("verbose", "a")
+    await app.end("a")
+    await app.start("wait", "b")
+    stop = ExecutionTerminated(timestamp=datetime.now(UTC), reason="y" * 1_000_000)
+    await app.send("b", stop)
+    await app.end("b")
+    assert "characters left out" in caplog.text
+    assert max(len(each.getMessage()) for each in caplog.records) < 3_000
 
 
 async def test_a_child_on_a_live_id_fails_in_its_parent(hello: Any) -> None:
