@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any, Protocol
 
 from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks, loop_for
@@ -39,21 +40,22 @@ class GeneratorTasks:
 
     def __init__(self, abandon: Callable[[int | None], None]) -> None:
         self._abandon = abandon
+        self._numbers = count()
 
     def task(self, task_id: int | None = None, cancelled: Callable[[int | None], None] | None = None) -> TaskBase:
-        return TaskBase(task_id)
+        return TaskBase(task_id, next(self._numbers))
 
     def timer(self, task_id: int) -> TimerTask:
-        return TimerTask(task_id, self._abandon)
+        return TimerTask(task_id, self._abandon, next(self._numbers))
 
     def event(self, wait: Observed) -> EventTask:
-        return EventTask(wait)
+        return EventTask(wait, next(self._numbers))
 
     def all(self, tasks: Iterable[TaskBase]) -> WhenAllTask:
-        return WhenAllTask(list(tasks))
+        return WhenAllTask(list(tasks), next(self._numbers))
 
     def any(self, tasks: Iterable[TaskBase]) -> WhenAnyTask:
-        return WhenAnyTask(list(tasks))
+        return WhenAnyTask(list(tasks), next(self._numbers))
 
 
 class Finished:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
+
+from durable_ext.errors import OrchestratorCodeError
 
 Completion: TypeAlias = Callable[[Any, BaseException | None], None]
 """Takes one outcome: a value, or an error. What has an outcome already takes no other."""
@@ -42,19 +44,24 @@ class TaskState(enum.Enum):
 class TaskBase:
     """What a durable call returns: yield it to wait for its outcome, as often as you like.
 
-    `result` is the value, or the exception object of a failed task; None while it runs.
+    `result` is the value, or the exception object of a failed task; None while it runs. `number` says how many tasks
+    the orchestrator made before: it is the hash, so that a set of tasks iterates alike in every replay.
     """
 
-    __slots__ = ("_parents", "id", "result", "state")
+    __slots__ = ("_number", "_parents", "id", "result", "state")
 
     is_cancelled = False
 
-    def __init__(self, task_id: int | None = None) -> None:
-        self.id = task_id
+    def __init__(self, task_id: int | None = None, number: int = 0) -> None:
+        self.id, self._number = task_id, number
         self.state = TaskState.RUNNING
         self.result: Any = None
-        # A dict as an ordered set: a task can be in many compounds, and a finished compound leaves in O(1).
-        self._parents: dict[CompoundTask, None] | None = None
+        # An ordered set: a task can be in many compounds, and a finished compound leaves in O(1). By `id`, which is
+        # quicker to come by than the hash; nothing depends on its value.
+        self._parents: dict[int, CompoundTask] | None = None
+
+    def __hash__(self) -> int:
+        return self._number
 
     @property
     def is_completed(self) -> bool:
@@ -79,26 +86,40 @@ class TaskBase:
                 self.state, self.result = TaskState.SUCCEEDED, value
             else:
                 self.state, self.result = TaskState.FAILED, error
-            self._tell()
+            if self._parents:
+                _tell_parents(self)
 
     def join(self, parent: CompoundTask) -> None:
         """Tell `parent` when this task completes."""
         if self._parents is None:
             self._parents = {}
-        self._parents[parent] = None
+        self._parents[id(parent)] = parent
 
     def leave(self, parent: CompoundTask) -> None:
         """Undo `join`."""
         if self._parents is not None:
-            self._parents.pop(parent, None)
+            self._parents.pop(id(parent), None)
 
-    def _tell(self) -> None:
+    def release(self) -> Collection[CompoundTask]:
+        """Whom to tell of the outcome. Once."""
         parents, self._parents = self._parents, None
-        for parent in parents or ():
-            parent.child_completed(self)
+        return () if parents is None else parents.values()
 
     def __iter__(self) -> Any:
         raise TypeError("a durable task is awaited with `yield task`, not with `yield from task`")
+
+
+def _tell_parents(task: TaskBase) -> None:
+    """Tell the compounds over a task, and those over them: depth first, and however deep they are nested."""
+    told: list[tuple[TaskBase, Iterator[CompoundTask]]] = [(task, iter(task.release()))]
+    while told:
+        child, parents = told[-1]
+        for parent in parents:
+            if parent.child_completed(child):
+                told.append((parent, iter(parent.release())))
+                break
+        else:
+            told.pop()
 
 
 class TimerTask(TaskBase):
@@ -106,8 +127,8 @@ class TimerTask(TaskBase):
 
     __slots__ = ("_cancel", "_is_cancelled")
 
-    def __init__(self, task_id: int, cancel: Callable[[int | None], None]) -> None:
-        super().__init__(task_id)
+    def __init__(self, task_id: int, cancel: Callable[[int | None], None], number: int = 0) -> None:
+        super().__init__(task_id, number)
         self._cancel = cancel
         self._is_cancelled = False
 
@@ -117,12 +138,16 @@ class TimerTask(TaskBase):
         return self._is_cancelled
 
     def cancel(self) -> None:
-        """Stop waiting: the timer never completes. Raises ValueError if it has fired."""
+        """Stop waiting: the timer never completes. Raises ValueError if it has fired.
+
+        A compound that cannot complete without it fails.
+        """
         if self.is_completed:
             raise ValueError("Cannot cancel a completed task.")
         if not self._is_cancelled:
             self._is_cancelled = True
             self._cancel(self.id)
+            _tell_parents(self)
 
 
 class EventTask(TaskBase):
@@ -130,8 +155,8 @@ class EventTask(TaskBase):
 
     __slots__ = ("_result", "_state", "_wait")
 
-    def __init__(self, wait: Observed) -> None:
-        self._wait = wait
+    def __init__(self, wait: Observed, number: int = 0) -> None:
+        self._wait, self._number = wait, number
         self.id, self._parents = None, None
         self._state = TaskState.RUNNING
         self._result: Any = None
@@ -157,7 +182,8 @@ class EventTask(TaskBase):
                 self._state, self._result = TaskState.SUCCEEDED, value
             else:
                 self._state, self._result = TaskState.FAILED, error
-            self._tell()
+            if self._parents:
+                _tell_parents(self)
 
     def await_here(self) -> None:
         """The code is at rest at a `yield` of this task. Said each time it comes to rest."""
@@ -178,8 +204,8 @@ class CompoundTask(TaskBase, ABC):
 
     __slots__ = ("children",)
 
-    def __init__(self, children: Sequence[TaskBase]) -> None:
-        super().__init__()
+    def __init__(self, children: Sequence[TaskBase], number: int = 0) -> None:
+        super().__init__(number=number)
         self.children = list(children)
         for child in self.children:
             if not isinstance(child, TaskBase):
@@ -188,24 +214,34 @@ class CompoundTask(TaskBase, ABC):
                     f"pass what call_activity, create_timer and the like return"
                 )
 
+    @property
+    def _members(self) -> Collection[TaskBase]:
+        """The children, each once, in order."""
+        return {id(child): child for child in self.children}.values()
+
     def _listen(self) -> None:
         """Hear first of those already complete, in argument order, then of the others as they come."""
-        for child in dict.fromkeys(self.children):
-            if self.is_completed:
-                return
-            if child.is_completed:
-                self.child_completed(child)
-            else:
+        for child in self._members:
+            if not child.is_completed:
                 child.join(self)
+            elif self.child_completed(child):
+                self._leave_children()
+                return
 
     @abstractmethod
-    def child_completed(self, child: TaskBase) -> None:
-        """A child has its outcome."""
+    def child_completed(self, child: TaskBase) -> bool:
+        """A child has its outcome, or, if it is still running, is cancelled. Says whether this is an outcome here."""
 
-    def _tell(self) -> None:
+    def release(self) -> Collection[CompoundTask]:
+        self._leave_children()
+        return super().release()
+
+    def _leave_children(self) -> None:
         for child in self.children:
             child.leave(self)
-        super()._tell()
+
+    def _fail(self, error: BaseException) -> None:
+        self.state, self.result = TaskState.FAILED, error
 
 
 class WhenAllTask(CompoundTask):
@@ -213,23 +249,30 @@ class WhenAllTask(CompoundTask):
 
     __slots__ = ("_open",)
 
-    def __init__(self, children: Sequence[TaskBase]) -> None:
-        super().__init__(children)
+    def __init__(self, children: Sequence[TaskBase], number: int = 0) -> None:
+        super().__init__(children, number)
         if any(child.is_cancelled for child in self.children):
             raise ValueError("task_all was given a timer that has been cancelled: it would wait for ever")
-        self._open = len(dict.fromkeys(self.children))
+        self._open = len(self._members)
         if self._open:
             self._listen()
         else:
             self.settle([])
 
-    def child_completed(self, child: TaskBase) -> None:
+    def child_completed(self, child: TaskBase) -> bool:
+        if self.state is not TaskState.RUNNING:
+            return False
         if child.state is TaskState.FAILED:
-            self.settle(None, child.result)
-            return
+            self._fail(child.result)
+            return True
+        if child.is_cancelled:
+            self._fail(OrchestratorCodeError("task_all waits for a timer that was cancelled: it would wait for ever"))
+            return True
         self._open -= 1
-        if self._open == 0:
-            self.settle([each.result for each in self.children])
+        if self._open:
+            return False
+        self.state, self.result = TaskState.SUCCEEDED, [each.result for each in self.children]
+        return True
 
 
 class WhenAnyTask(CompoundTask):
@@ -237,12 +280,25 @@ class WhenAnyTask(CompoundTask):
 
     __slots__ = ()
 
-    def __init__(self, children: Sequence[TaskBase]) -> None:
-        super().__init__(children)
-        if self.children:
-            self._listen()
-        else:
+    def __init__(self, children: Sequence[TaskBase], number: int = 0) -> None:
+        super().__init__(children, number)
+        if not self.children:
             self.settle(None)
+        elif self._is_in_vain():
+            raise ValueError("task_any was given nothing but timers that have been cancelled: it would wait for ever")
+        else:
+            self._listen()
 
-    def child_completed(self, child: TaskBase) -> None:
-        self.settle(child)
+    def _is_in_vain(self) -> bool:
+        return all(child.is_cancelled for child in self.children)
+
+    def child_completed(self, child: TaskBase) -> bool:
+        if self.state is not TaskState.RUNNING:
+            return False
+        if not child.is_cancelled:
+            self.state, self.result = TaskState.SUCCEEDED, child
+        elif self._is_in_vain():
+            self._fail(
+                OrchestratorCodeError("task_any waits for timers only that were cancelled: it would wait for ever")
+            )
+        return self.state is not TaskState.RUNNING
