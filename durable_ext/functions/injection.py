@@ -6,6 +6,7 @@ show the injected parameters.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -40,9 +41,18 @@ class ClientProvider(Protocol):
 
 @dataclass(slots=True)
 class Clients:
-    """Where the wrapped functions of one app find the provider, which its host sets before it runs any."""
+    """Where the wrapped functions of one app find the provider, which its host sets before it runs any.
+
+    Once `is_stopping`, what a function puts out after it was cancelled is not started.
+    """
 
     provider: ClientProvider | None = None
+    is_stopping: bool = False
+
+    def is_broken_off(self) -> bool:
+        """Whether the function that runs was cancelled by its host's stop, whatever it makes of that."""
+        task = asyncio.current_task()
+        return self.is_stopping and task is not None and task.cancelling() > 0
 
     def require(self, function_name: str) -> ClientProvider:
         """The provider. Raises `ConfigurationError` where no host of ours runs the app."""
@@ -100,6 +110,8 @@ def inject(function: Callable[..., Any], injection: Injection, clients: Clients)
         result = function(*call.bound.args, **call.bound.kwargs)
         if inspect.isawaitable(result):
             result = await result
+        if clients.is_broken_off():
+            raise asyncio.CancelledError
         for binding, starts in call.starts(result):
             await start_all(call.provider.async_client(binding.task_hub, binding.connection_name), starts)
         return None if injection.takes_return_value else result

@@ -78,6 +78,7 @@ class LocalHost:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_by = self._clock.monotonic() + self._grace
+        self._clients.is_stopping = True
         await self._stack.aclose()
 
     def _time_left(self) -> float:
@@ -107,6 +108,7 @@ class LocalHost:
         await self.hub.start()
         self.client = self.hub.client_as(DurableOrchestrationClient)
         lowered.clients.provider = HubClients(self.hub)
+        self._clients = lowered.clients
 
         invoker = Invoker()
         self._stack.callback(invoker.close)

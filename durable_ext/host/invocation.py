@@ -20,14 +20,24 @@ class Invoker:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="durable-function")
 
     async def call(self, function: ServedFunction, data: object, **more: object) -> Any:
-        """Call the function with its trigger's data; return what it returns, raise what it raises."""
+        """Call the function with its trigger's data; return what it returns, raise what it raises.
+
+        What is no `Exception` is raised as one: it is an error of this call, and not the host's end.
+        """
         arguments: dict[str, object] = {function.trigger_name: data, **more}
         if function.takes_context:
             arguments["context"] = Context(function, str(uuid.uuid4()))
+        task = asyncio.current_task()
         try:
             return await self._run(function.function, arguments)
-        except SystemExit as err:  # would end the event loop, and the host with it
+        except Exception:
+            raise
+        except SystemExit as err:  # would end the event loop, and the host with it, as KeyboardInterrupt would
             raise RuntimeError(f"function {function.name} called sys.exit({err.code!r}); return instead") from err
+        except BaseException as err:
+            if isinstance(err, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # the stop means it
+            raise RuntimeError(f"function {function.name} raised {type(err).__name__}: {err}") from err
 
     async def _run(self, function: Callable[..., Any], arguments: dict[str, object]) -> Any:
         if inspect.iscoroutinefunction(function):

@@ -144,4 +144,6 @@ class Timers:
             await self._invoker.call(function, timer_request(past_due=past_due, schedule_status=status))
         except Exception as error:
             logger.error("timer function %s failed:\n%s", function.name, user_traceback(error).rstrip())
+        if self._has_stopped:  # cancelled, whatever it made of that: the next start makes the occurrence up
+            return
         self._memory.keep(function.name, last=began, following=following)

@@ -173,7 +173,8 @@ class Activities:
             if not task.cancelled():
                 task.exception()  # seen
             return
-        if task.cancelled():  # by something that cancels every task there is: the process is about to end
+        # Cancelled by something that cancels every task there is, or interrupted: the process is about to end.
+        if task.cancelled() or isinstance(task.exception(), KeyboardInterrupt):
             self._free_slot()
         else:
             self._settled(running.item, task.result())
@@ -287,9 +288,12 @@ class Activities:
         Async activities are cancelled then. Threads cannot be: theirs run on, and what they return is not used.
         """
         unstarted = self.hold()
+        for running in self._running:
+            running.is_last = True
         over = asyncio.ensure_future(self.until(lambda: not self._running))
         if await wait(self._clock, [over], grace):
             over.cancel()
+            self._fetch_finished()  # a thread may have ended this instant, and its outcome exists
         late = list(self._running)
         for running in late:
             item = running.item

@@ -48,15 +48,16 @@ class _WouldComeAgainError(Exception):
 class Running:
     """A call that runs here, in a `slot` of the register once it has one. `activity` is None if it is not known.
 
-    `is_given_up`: nobody waits for its outcome any more. `task` is None if it has a thread.
+    `is_given_up`: nobody waits for its outcome any more. `is_last`: the worker stops once it has ended. `task` is None
+    if it has a thread.
     """
 
-    __slots__ = ("activity", "began", "is_given_up", "item", "slot", "task")
+    __slots__ = ("activity", "began", "is_given_up", "is_last", "item", "slot", "task")
 
     def __init__(self, item: WorkItem, activity: Activity | None, slot: int = UNRECORDED, began: float = 0.0) -> None:
         self.item, self.activity, self.slot, self.began = item, activity, slot, began
         self.task: asyncio.Task[Outcome] | None = None
-        self.is_given_up = False
+        self.is_given_up = self.is_last = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,10 @@ class Calls:
             return self.failed(item, error)
 
     async def run_async(self, running: Running) -> Outcome:
-        """Run a call of a coroutine function. Raises CancelledError only if it was given up."""
+        """Run a call of a coroutine function.
+
+        Raises CancelledError only if it was given up, KeyboardInterrupt only if its worker stops.
+        """
         item = running.item
         try:
             return self.completed(item, await self._watched(self._enter(running), running))
@@ -110,8 +114,10 @@ class Calls:
             if running.is_given_up:
                 raise
             return self.failed(item, error)
-        except KeyboardInterrupt:
-            raise  # meant for the process, not for the activity
+        except KeyboardInterrupt as error:
+            if running.is_last:  # Ctrl-C once more, as the stop takes too long: meant for the process
+                raise
+            return self.failed(item, error)
         except BaseException as error:
             return self.failed(item, error)
 

@@ -202,7 +202,7 @@ async def _serve(program: Program, pipes: Pipes) -> NoReturn:
 def _decide(turn: TurnInput, program: Program) -> bytes:
     try:
         return encode(TurnDecision(decide_cold(program, turn)))
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         return encode(TurnBroken(f"{type(error).__name__}: {text_of(error)}", user_traceback(error)))
 
 

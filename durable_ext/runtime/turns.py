@@ -159,7 +159,7 @@ class Turns:
         began = perf_counter()
         try:
             return decide(memory, snapshot, news, self._program, now, fault)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # nothing of an interrupted turn is stored
             raise TurnBrokenError(error) from error
         finally:
             self._register.clear()

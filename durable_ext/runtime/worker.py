@@ -199,12 +199,12 @@ class Worker:
         self._is_stopping = True
         end = self._clock.monotonic() + grace
         await self.pause()
-        for task in self._housekeeping:
-            task.cancel()
         await wait_or_cancel(self._clock, self._runners | self._runners_apart, grace, LAST_WORDS)
         unfinished = await self._activities.close(max(0.0, end - self._clock.monotonic()))
         await wait_or_cancel(self._clock, self._calls_apart, max(0.0, end - self._clock.monotonic()), LAST_WORDS)
         await self._quarantine.close()
+        for task in self._housekeeping:
+            task.cancel()
         if unfinished:
             self._errands.give_work_back(unfinished)
         for instance in self._instances:
@@ -274,6 +274,8 @@ class Worker:
         True if its slot stays taken for what that turn calls. On a shared hub a call that finds none goes through the
         store, which costs more than a slot that is idle while the turn is committed.
         """
+        if self._housekeeping[0].cancelling():  # as every task is: the event loop ends, and that is no outcome
+            return False
         if self._is_stopping or self._errands.is_expected(item) or not self._store.is_local(item.instance_id):
             self._errands.complete(item, outcome)
             return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import typing
@@ -70,6 +71,27 @@ async def test_client_starts_a_decorated_orchestrator(app: DFApp, hub: Hub) -> N
 
     await lowered_with(app, hub).functions[0].function(req=None)
     assert hub.started == [("Named", None)]
+
+
+@pytest.mark.parametrize("is_stopping", [True, False])
+async def test_what_is_put_out_after_the_hosts_stop_has_cancelled_the_function_is_not_started(
+    app: DFApp, hub: Hub, is_stopping: bool
+) -> None:
+    @app.timer_trigger(schedule="0 * * * * *", arg_name="timer")
+    @app.orchestration_client_output(arg_name="starter")
+    async def tick(timer: Any, starter: func.Out[Any]) -> None:
+        starter.set({"FunctionName": "Hello"})
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    lowered = lowered_with(app, hub)
+    task = asyncio.ensure_future(lowered.functions[0].function(timer=None))
+    await asyncio.sleep(0)
+    lowered.clients.is_stopping = is_stopping
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() is is_stopping
+    assert bool(hub.started) is not is_stopping  # a library may cancel its own task, and mean nothing by it
 
 
 def test_hosts_do_not_see_the_injected_parameters(app: DFApp) -> None:

@@ -13,6 +13,8 @@ from hosting import write_app
 from durable_ext.host.app import LocalHost
 
 APP = """
+import asyncio
+import builtins
 import json
 
 
@@ -53,6 +55,21 @@ def leave(req: func.HttpRequest) -> str:
 @app.route()
 async def leave_async(req: func.HttpRequest) -> str:
     raise SystemExit(3)
+
+
+@app.route(route="odd/{kind}")
+def odd(req: func.HttpRequest) -> str:
+    raise getattr(builtins, req.route_params["kind"])("odd")
+
+
+@app.route(route="odd_async/{kind}")
+async def odd_async(req: func.HttpRequest) -> str:
+    raise getattr(builtins, req.route_params["kind"])("odd")
+
+
+@app.route(route="cancelled")
+async def cancelled(req: func.HttpRequest) -> str:
+    raise asyncio.CancelledError
 
 
 @app.function_name("Told")
@@ -151,6 +168,21 @@ async def test_sys_exit_in_a_function_does_not_end_the_host(
         assert (await ask(host, path))[0] == 500
     assert "called sys.exit(3)" in caplog.text
     assert (await ask(host, "/api/text"))[0] == 200
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "GeneratorExit", "BaseException"])
+@pytest.mark.parametrize("function", ["odd", "odd_async"])
+async def test_whatever_a_function_raises_is_an_error_of_its_call(
+    host: LocalHost, function: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert (await ask(host, f"/api/{function}/{kind}"))[0] == 500
+    assert f"function {function} raised {kind}: odd" in caplog.text
+    assert (await ask(host, "/api/text"))[0] == 200
+
+
+async def test_a_function_that_cancels_itself_is_answered(host: LocalHost) -> None:
+    assert (await ask(host, "/api/cancelled"))[0] == 500
 
 
 async def test_a_wrong_return_value_says_what_to_return(host: LocalHost, caplog: pytest.LogCaptureFixture) -> None:

@@ -173,6 +173,42 @@ async def test_a_function_that_ignores_its_cancellation_does_not_hold_up_the_sto
     await asyncio.gather(*timers._tasks, return_exceptions=True)
 
 
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_run_that_the_stop_has_cancelled_is_made_up_at_the_next_start(tmp_path: Path, raises: bool) -> None:
+    began, clock, path = asyncio.Event(), FakeClock(), tmp_path / "timers.json"
+
+    async def tick(timer: Any) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            if raises:
+                raise RuntimeError("request aborted") from error
+
+    function = TimerFunction(name="tick", function=tick, trigger_name="timer", schedule="00:00:20")
+    async with running(function, clock, path):
+        clock.move_to(await clock.sleeping.get())
+        await began.wait()
+    clock.time += timedelta(seconds=5)
+    calls = Calls()
+    async with running(calls.function(), clock, path):
+        assert (await calls.next()).past_due
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, GeneratorExit, SystemExit])
+async def test_whatever_a_run_raises_the_timer_goes_on(kind: type[BaseException]) -> None:
+    clock = FakeClock()
+
+    def during() -> None:
+        raise kind("odd")
+
+    calls = Calls(during)
+    async with running(calls.function(), clock):
+        for _ in range(2):
+            clock.move_to(await clock.sleeping.get())
+            await calls.next()
+
+
 async def test_a_memory_that_cannot_be_written_does_not_end_the_timer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -157,7 +157,9 @@ async def test_the_traceback_begins_in_user_code(bench: Bench, is_async: bool) -
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseException("odd")])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), BaseException("odd")]
+)
 async def test_nothing_an_activity_raises_gets_past_it(bench: Bench, error: BaseException, is_async: bool) -> None:
     async def works(value: None) -> None:
         raise error
@@ -406,6 +408,38 @@ async def test_nothing_that_a_cancelled_activity_does_on_its_way_out_is_an_outco
     await eventually(lambda: bool(running))
     assert [each.name for each in await bench.activities.close(0)] == ["work"]
     assert bench.settled == []
+
+
+async def test_an_error_that_an_activity_makes_of_its_cancellation_is_no_outcome(
+    bench: Bench, eventually: Eventually
+) -> None:
+    running = []
+
+    async def work(value: None) -> None:
+        running.append(1)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise RuntimeError("request aborted") from error
+
+    bench.add(work)
+    bench.activities.start([bench.item("work")])
+    await eventually(lambda: bool(running))
+    assert [each.name for each in await bench.activities.close(0)] == ["work"]
+    assert bench.settled == []
+
+
+async def test_an_outcome_that_a_thread_has_at_the_last_moment_of_a_stop_counts(bench: Bench) -> None:
+    def work(value: None) -> str:
+        return "done"
+
+    bench.add(work)
+    bench.activities._bell_rung = True  # nobody is to tell the loop
+    bench.activities.start([bench.item("work")])
+    while not bench.activities._finished:
+        await asyncio.sleep(0.001)
+    assert await bench.activities.close(0) == []
+    assert [outcome.result for _, outcome in bench.settled] == ['"done"']  # type: ignore[union-attr]
 
 
 @pytest.fixture

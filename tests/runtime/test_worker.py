@@ -322,6 +322,87 @@ async def test_an_engine_that_breaks_down_fails_the_instance_and_not_the_worker(
     assert caplog.text.count("a turn of bad broke down") == 3
 
 
+async def test_an_orchestrator_that_raises_a_keyboard_interrupt_fails_and_the_worker_goes_on(hello: Any) -> None:
+    @hello.orchestrator
+    def interrupts(context: Any) -> Any:
+        raise KeyboardInterrupt("odd")
+        yield
+
+    await hello.work()
+    await hello.start("interrupts", "bad")
+    await hello.start("chain", "good", '"x"')
+    assert (await hello.end("good")).output == '"HELLO X!"'
+    record = await hello.end("bad")
+    assert record.runtime_status is S.Failed
+    assert "KeyboardInterrupt: odd" in record.output
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt, SystemExit, BaseException])
+async def test_whatever_an_async_activity_raises_fails_its_call_and_its_siblings_run(
+    hello: Any, kind: type[BaseException]
+) -> None:
+    @hello.activity
+    async def odd(after: float) -> None:
+        await asyncio.sleep(after)
+        raise kind("odd")
+
+    @hello.activity
+    async def odd_at_once(value: None) -> None:
+        raise kind("odd")
+
+    @hello.orchestrator
+    def siblings(context: Any) -> Any:
+        tasks = [context.call_activity("odd_at_once"), context.call_activity("odd", 0)]
+        tasks.append(context.call_activity("greet", "x"))
+        said = []
+        for task in tasks:
+            try:
+                said.append((yield task))
+            except Exception as error:
+                said.append(kind.__name__ in str(error))
+        return said
+
+    await hello.work()
+    await hello.start("siblings", "a")
+    assert (await hello.end("a")).output == '[true,true,"Hello x!"]'
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_what_an_activity_makes_of_the_end_of_its_event_loop_is_no_outcome(
+    hello: Any, eventually: Eventually, raises: bool
+) -> None:
+    completed: list[Any] = []
+    running: list[str] = []
+
+    async def complete_work(item: Any, outcome: Any) -> None:
+        completed.append(outcome)
+
+    async def commit(commit: Commit) -> Any:
+        completed.extend(each for each in commit.events if isinstance(each, TaskCompleted | TaskFailed))
+        return await hello.store.commit(commit)
+
+    @hello.activity
+    async def fetch(value: None) -> None:
+        running.append("fetch")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            if raises:
+                raise RuntimeError("request aborted") from error
+
+    @hello.orchestrator
+    def fetches(context: Any) -> Any:
+        yield context.call_activity("fetch")
+
+    await hello.work(Wrapped(hello.store, commit=commit, complete_work=complete_work))
+    await hello.start("fetches", "a")
+    await eventually(lambda: bool(running))
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await hello.leave()
+    assert completed == []
+
+
 async def test_a_lost_version_check_is_tried_again_on_what_is_committed(hello: Any) -> None:
     refusals = 3
 
