@@ -24,6 +24,7 @@ GROUND = {
     "host_json",
     "ids",
     "messages",
+    "printable",
     "registry",
     "retry",
     "settings",
