@@ -31,7 +31,12 @@ def _parses(convert: Callable[[str], object]) -> Check:
 
 
 def _whole(low: int, high: int) -> Check:
-    return lambda value: re.fullmatch(r"[+-]?\d+", value) is not None and low <= int(value) <= high
+    def check(value: str) -> bool:
+        found = re.fullmatch(r"([+-]?)0*([0-9]+)", value)
+        # Python refuses to read more than some thousand digits, and no limit here has more than nineteen.
+        return found is not None and len(found[2]) < 20 and low <= int(found[1] + found[2]) <= high
+
+    return check
 
 
 CONSTRAINTS: dict[str, Check] = {
