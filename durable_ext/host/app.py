@@ -16,6 +16,7 @@ from durable_ext.functions.client import DurableOrchestrationClient
 from durable_ext.functions.lowering import lower
 from durable_ext.functions.provider import HubClients
 from durable_ext.functions.resolving import resolve
+from durable_ext.host.door import Door
 from durable_ext.host.invocation import Invoker
 from durable_ext.host.loader import Functions, UnservedFunction, app_module, find_app, sort_functions, take_out_disabled
 from durable_ext.host.localsettings import DEFAULT_PORT, environment, read_local_settings
@@ -113,7 +114,13 @@ class LocalHost:
         invoker = Invoker()
         self._stack.callback(invoker.close)
         server = HttpServer(
-            routes, self.hub.api, invoker, prefix=self.settings.route_prefix, welcome=self._welcome(), grace=self._grace
+            routes,
+            self.hub.api,
+            invoker,
+            door=Door(self._bind, listener.getsockname()[0], local.allowed_hosts),
+            prefix=self.settings.route_prefix,
+            welcome=self._welcome(),
+            grace=self._grace,
         )
         self._stack.push_async_callback(server.stop)
         await server.start(listener)

@@ -18,10 +18,11 @@ DEFAULT_PORT = 7071
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
-    """What local.settings.json says: `Values`, and the port of its `Host` section."""
+    """What local.settings.json says: `Values`, and of its `Host` section the port and the names to answer to."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def read_local_settings(app_dir: Path) -> LocalSettings:
@@ -30,7 +31,10 @@ def read_local_settings(app_dir: Path) -> LocalSettings:
     content = read_document(path)
     if content.get("IsEncrypted"):
         raise ConfigurationError(f"{path} is encrypted; decrypt it with `func settings decrypt`")
-    return LocalSettings(values=_values(path, content.get("Values")), port=_port(path, content.get("Host")))
+    host = content.get("Host")
+    return LocalSettings(
+        values=_values(path, content.get("Values")), port=_port(path, host), allowed_hosts=_allowed_hosts(path, host)
+    )
 
 
 @contextmanager
@@ -67,3 +71,14 @@ def _port(path: Path, found: Any) -> int | None:
     if not isinstance(port, int) or not 0 <= port < 65536:
         raise ConfigurationError(f"{path}: Host.LocalHttpPort must be a port number, not {json.dumps(port)}")
     return port
+
+
+def _allowed_hosts(path: Path, found: Any) -> tuple[str, ...]:
+    # A text with commas, as the CORS key beside it.
+    names = found.get("AllowedHosts", "") if isinstance(found, dict) else ""
+    if not isinstance(names, str) or "/" in names:
+        raise ConfigurationError(
+            f'{path}: Host.AllowedHosts must be a text of names with commas between them, such as "devbox, '
+            f'my.example.com", or "*", not {json.dumps(names)}'
+        )
+    return tuple(name for each in names.split(",") if (name := each.strip()))

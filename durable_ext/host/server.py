@@ -11,17 +11,21 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from aiohttp import web
 
 from durable_ext.errors import ConfigurationError
 from durable_ext.functions.azure import Out
 from durable_ext.host import management
+from durable_ext.host.complaints import Complaints
+from durable_ext.host.door import Door, NotAdmittedError
 from durable_ext.host.invocation import Invoker
-from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, UnservedFunction, http_request, is_http_response
+from durable_ext.host.loader import HTTP_TRIGGER, HttpFunction, UnservedFunction, http_request
+from durable_ext.host.responses import to_response
 from durable_ext.host.routes import RouteTable, decode_path, parse
+from durable_ext.host.targets import Target, read_target
 from durable_ext.http.api import ManagementApi
+from durable_ext.printable import printable
 from durable_ext.tracebacks import user_traceback
 
 logger = logging.getLogger("durable_ext.host")
@@ -34,6 +38,9 @@ MAX_BODY = 100 * 1024 * 1024
 
 _LAST_REQUESTS = 2.0
 """Seconds that open requests get to finish when the server stops, at most."""
+
+_IDLE = 60.0
+"""Seconds that a connection may be open without a whole request head having come: slow ones would be kept for ever."""
 
 Routes = RouteTable[HttpFunction]
 
@@ -70,14 +77,31 @@ class HttpServer:
     """Serves from `start` to `stop`. `prefix` is host.json's routePrefix and may be empty."""
 
     def __init__(
-        self, routes: Routes, api: ManagementApi, invoker: Invoker, *, prefix: str, welcome: str, grace: float
+        self,
+        routes: Routes,
+        api: ManagementApi,
+        invoker: Invoker,
+        *,
+        door: Door,
+        prefix: str,
+        welcome: str,
+        grace: float,
     ) -> None:
-        self._routes, self._api, self._invoker = routes, api, invoker
+        self._routes, self._api, self._invoker, self._door = routes, api, invoker, door
         self._prefix, self._welcome = prefix.strip("/"), welcome
         self._management_prefixes = (WEBHOOK_PATH, f"{self._prefix}/durabletask".strip("/"))
         app = web.Application(client_max_size=MAX_BODY)
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=min(_LAST_REQUESTS, grace))
+        app.router.add_route("*", "/{path:(?s:.*)}", self._answer)  # a path may hold an encoded newline
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            # Bodies reach functions as they were sent, as in the Functions host; and nobody can send a small one that
+            # unpacks to gigabytes.
+            auto_decompress=False,
+            keepalive_timeout=_IDLE,
+            logger=Complaints(logger, {}),
+            shutdown_timeout=min(_LAST_REQUESTS, grace),
+        )
 
     async def start(self, listener: socket.socket) -> None:
         """Answer what comes in on the socket."""
@@ -89,28 +113,42 @@ class HttpServer:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        path = request.rel_url.raw_path.strip("/")
+        try:
+            authority = self._door.authority(request.headers.getall("Host", []))
+            return await self._find(request, read_target(request.rel_url), authority)
+        except NotAdmittedError as refusal:
+            return web.Response(status=refusal.status, text=str(refusal))
+        except web.RequestPayloadError as error:
+            return web.Response(status=400, text=f"The request's body cannot be read: {printable(str(error))}")
+
+    async def _find(self, request: web.Request, target: Target, authority: str) -> web.StreamResponse:
+        path = target.path.strip("/")
         for prefix in self._management_prefixes:
             rest = _below(prefix, path)
             if rest is not None:
-                return await management.answer(self._api, request, prefix, rest)
+                return await management.answer(self._api, self._door, request, target, authority, prefix, rest)
         rest = _below(self._prefix, path)
         found = self._routes.find(request.method, decode_path(rest)) if rest is not None else None
         if found is not None:
-            return await self._call(request, *found)
+            return await self._call(request, target, authority, *found)
         if not path:
             return web.Response(text=self._welcome)
         return web.Response(status=404)
 
     async def _call(
-        self, request: web.Request, function: HttpFunction, route_params: dict[str, str]
+        self,
+        request: web.Request,
+        target: Target,
+        authority: str,
+        function: HttpFunction,
+        route_params: dict[str, str],
     ) -> web.StreamResponse:
         began = time.perf_counter()
         data = http_request(
             method=request.method,
-            url=str(request.url),
+            url=f"http://{authority}{target.text}",
             headers={name: ",".join(request.headers.getall(name)) for name in request.headers},
-            params={name: ",".join(request.query.getall(name)) for name in request.query},
+            params={name: ",".join(values) for name, values in target.query.items()},
             route_params=route_params,
             body=await request.read(),
         )
@@ -125,32 +163,9 @@ class HttpServer:
             response = web.Response(status=500, text=f"Function {function.name} failed; the host's log has the reason.")
         elapsed = (time.perf_counter() - began) * 1000
         logger.info(
-            "%s %s: %s answered %d (%.0f ms)", request.method, request.path, function.name, response.status, elapsed
+            "%s %s: %s answered %d (%.0f ms)", request.method, target.path, function.name, response.status, elapsed
         )
         return response
-
-
-def to_response(function_name: str, result: Any) -> web.Response:
-    """What the function returned, as a response: an `HttpResponse`, text, or None for 204."""
-    if result is None:
-        return web.Response(status=204)
-    if isinstance(result, str):
-        return web.Response(text=result)
-    if not is_http_response(result):
-        raise TypeError(
-            f"http function {function_name} returned {type(result).__name__}: return func.HttpResponse, str or None "
-            f"(for JSON: func.HttpResponse(json.dumps(value), mimetype='application/json'))"
-        )
-    response = web.Response(status=result.status_code, body=result.get_body())
-    response.headers.popall("Content-Type", None)
-    for name, value in result.headers.items():  # a name may come more than once, Set-Cookie does
-        response.headers.add(name, value)
-    if "Content-Type" not in response.headers:
-        is_text = result.mimetype.startswith("text/")
-        response.headers["Content-Type"] = (
-            f"{result.mimetype}; charset={result.charset}" if is_text else result.mimetype
-        )
-    return response
 
 
 def _below(prefix: str, path: str) -> str | None:

@@ -16,20 +16,21 @@ class Request:
     """A request to the management API.
 
     `base_url` is scheme, authority and the prefix the API is mounted at, as the caller used them; `path` is what
-    follows it, still percent-encoded and without the query. `query` holds decoded values.
+    follows it, still percent-encoded and without the query. `query` holds decoded values, `raw_query` is what was sent.
     """
 
     method: str
     path: str
     base_url: str
     query: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    raw_query: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     @property
     def url(self) -> str:
         """The URL that was asked for."""
-        query = urlencode(self.query, doseq=True)
+        query = urlencode(self.query, doseq=True) if self.raw_query is None else self.raw_query
         return f"{self.base_url.rstrip('/')}/{self.path.strip('/')}" + (f"?{query}" if query else "")
 
     def header(self, name: str) -> str | None:
