@@ -7,7 +7,6 @@ import json
 import logging
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,18 +35,12 @@ class TimerMemory:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._due: dict[str, dict[str, str]] = {}
-        if path is not None:
-            with suppress(FileNotFoundError, ValueError):
-                content = json.loads(path.read_text(encoding="utf-8"))
-                self._due = {str(name): dict(entry) for name, entry in content.items()}
+        self._due: dict[str, dict[str, str]] = {} if path is None else _read(path)
 
     def due(self, name: str) -> datetime | None:
         """When the timer was due next, as of its last run."""
-        try:
-            return datetime.fromisoformat(self._due[name]["next"])
-        except (KeyError, ValueError):
-            return None
+        found = self._due.get(name, {}).get("next")
+        return None if found is None else datetime.fromisoformat(found)
 
     def last(self, name: str) -> str | None:
         """When the timer ran last, as ISO text."""
@@ -61,12 +54,40 @@ class TimerMemory:
             self._due[name]["last"] = last.isoformat() if last is not None else str(before)
         if self._path is None:
             return
-        fresh = self._path.with_suffix(".new")
+        fresh = self._path.with_suffix(".new")  # so that a crash leaves the old file or the new one
         try:
             fresh.write_text(json.dumps(self._due, indent=2), encoding="utf-8")
             os.replace(fresh, self._path)
         except OSError as err:  # the timer goes on; what is lost is only that a missed occurrence is made up
             logger.warning("cannot remember in %s when timer %s was due: %s", self._path, name, err)
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    """What of the file can be used: entries of times by their kind, by the timer's name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as err:
+        logger.warning("%s cannot be read, so timers make up no occurrence they have missed: %s", path, err)
+        return {}
+    if not isinstance(content, dict):
+        content = {"": content}
+    known = {name: entry for name, entry in content.items() if _is_entry(entry)}
+    if len(known) < len(content):
+        logger.warning("not all of %s is what timers write there; what else it says is forgotten", path)
+    return known
+
+
+def _is_entry(found: object) -> bool:
+    return isinstance(found, dict) and "next" in found and all(map(_is_time, found.values()))
+
+
+def _is_time(found: object) -> bool:
+    try:
+        return isinstance(found, str) and datetime.fromisoformat(found).tzinfo is not None
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +120,7 @@ class Timers:
     def start(self) -> None:
         """Begin. Functions with `run_on_startup`, and those that missed an occurrence, run at once."""
         self._tasks = [
-            asyncio.create_task(self._run(timer), name=f"timer {timer.function.name}") for timer in self._timers
+            asyncio.create_task(self._run_always(timer), name=f"timer {timer.function.name}") for timer in self._timers
         ]
 
     async def stop(self, grace: float) -> None:
@@ -111,6 +132,15 @@ class Timers:
         for task in self._tasks:
             if not task.done():
                 logger.warning("%s was cancelled and goes on; it is left to itself", task.get_name())
+
+    async def _run_always(self, timer: Timer) -> None:
+        """Run the timer; if it breaks down, say so and begin anew. Nobody would notice that it is gone."""
+        while not self._has_stopped:
+            try:
+                await self._run(timer)
+            except Exception:
+                logger.exception("timer %s broke down; it begins anew", timer.function.name)
+                await sleep(self._clock, _LONGEST_NAP)
 
     async def _run(self, timer: Timer) -> None:
         function, started = timer.function, self._clock.now()

@@ -229,6 +229,78 @@ async def test_a_broken_memory_only_forgets(tmp_path: Path) -> None:
         assert await clock.sleeping.get() == START + timedelta(seconds=20)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "null",
+        "7",
+        "[" * 100_000,
+        '{"tick": null}',
+        '{"tick": []}',
+        '{"tick": {}}',
+        '{"tick": {"next": null}}',
+        '{"tick": {"next": 5}}',
+        '{"tick": {"next": "soon"}}',
+        '{"tick": {"next": "2023-01-01T00:00:00"}}',
+        '{"tick": {"next": "2023-01-01T00:00:00+00:00", "last": 5}}',
+    ],
+)
+async def test_an_odd_memory_is_forgotten_and_said_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    path = tmp_path / "timers.json"
+    path.write_text(content)
+    clock, calls = FakeClock(), Calls()
+    async with running(calls.function(), clock, path):
+        assert await clock.sleeping.get() == START + timedelta(seconds=20)
+        clock.move_to(START + timedelta(seconds=20))
+        assert (await calls.next()).past_due is False
+        assert await clock.sleeping.get() == START + timedelta(seconds=40)
+    assert len(caplog.records) == 1
+    assert str(path) in caplog.text
+    assert json.loads(path.read_text())["tick"]["next"] == (START + timedelta(seconds=40)).isoformat()
+
+
+async def test_a_memory_that_is_no_file_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock, calls = FakeClock(), Calls()
+    async with running(calls.function(), clock, tmp_path):
+        await clock.sleeping.get()
+        clock.move_to(START + timedelta(seconds=20))
+        await calls.next()
+        await clock.sleeping.get()
+    assert "cannot be read" in caplog.text
+    assert "cannot remember in" in caplog.text
+
+
+async def test_an_odd_entry_spoils_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "timers.json"
+    path.write_text('{"other": null, "tick": {"next": "2023-12-31T00:00:00+00:00"}}')
+    clock, calls = FakeClock(), Calls()
+    async with running(calls.function(), clock, path):
+        assert (await calls.next()).past_due is True
+
+
+async def test_a_timer_that_breaks_down_says_so_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(TimerMemory):
+        def due(self, name: str) -> datetime | None:
+            if not caplog.records:
+                raise RuntimeError("no luck")
+            return None
+
+    clock, calls, invoker = FakeClock(), Calls(), Invoker()
+    timers = Timers(read_timers([calls.function()]), invoker, memory=Broken(None), clock=clock)
+    timers.start()
+    assert await clock.sleeping.get() == START + timedelta(seconds=30)
+    clock.move_to(START + timedelta(seconds=30))
+    assert await clock.sleeping.get() == START + timedelta(seconds=50)
+    clock.move_to(START + timedelta(seconds=50))
+    await calls.next()
+    await timers.stop(10)
+    invoker.close()
+    assert "timer tick broke down; it begins anew" in caplog.text
+
+
 async def test_a_failing_run_is_logged_with_the_users_traceback_and_the_timer_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
