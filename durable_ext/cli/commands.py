@@ -36,7 +36,7 @@ class TargetOptions:
         if self.as_json:
             printing.print_json(value)
         else:
-            printing.out().print(text, markup=False, soft_wrap=True)
+            printing.out().print(printing.one_line(text), soft_wrap=True)
 
 
 def on_target(

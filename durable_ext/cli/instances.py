@@ -158,7 +158,7 @@ def _show_instances(chosen: TargetOptions, shown: list[Status], total: int, wher
     elif shown:
         printing.print_instances(shown)
     else:
-        printing.err().print(f"no instances match at {where}", markup=False)
+        printing.err().print(printing.one_line(f"no instances match at {where}"))
     if total > len(shown):
         printing.err().print(f"only the first {len(shown)} are shown; see more with --limit", markup=False)
 
@@ -268,7 +268,7 @@ def _show_status(chosen: TargetOptions, found: Status) -> None:
 async def _wait(target: Target, instance_id: str, timeout: float) -> Status:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    with printing.err().status(f"{instance_id} …") as progress:
+    with printing.err().status(printing.one_line(f"{instance_id} …")) as progress:
         while True:
             found = await target.wait(instance_id, _LOOK_AGAIN)
             name = found["runtimeStatus"]
@@ -277,7 +277,7 @@ async def _wait(target: Target, instance_id: str, timeout: float) -> Status:
             if loop.time() > deadline:
                 raise InstanceFailedError(f"instance '{instance_id}' is still {name} after {timeout:g} s")
             custom = "" if found["customStatus"] is None else f": {found['customStatus']}"
-            progress.update(f"{instance_id} {name}{custom} …")
+            progress.update(printing.one_line(f"{instance_id} {name}{custom} …"))
             await asyncio.sleep(_LOOK_AGAIN)
 
 

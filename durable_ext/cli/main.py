@@ -81,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app(arguments)
     except AppLoadError as err:
         # The user's own traceback, as Python would print it: no prefix, no colours.
-        printing.err().print(err.report, markup=False)
+        printing.err().print(printing.many_lines(err.report))
         sys.exit(1)
     except (DurableError, OSError) as err:
-        printing.err().print(f"durable: {err}", markup=False)
+        printing.err().print(printing.many_lines(f"durable: {err}"))
         sys.exit(1)
     sys.exit(0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from rich import box
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from durable_ext.history import (
     TimerFired,
     encode_event,
 )
+from durable_ext.printable import printable, printable_lines
 from durable_ext.storage.contract import DeadLetter
 
 _COLOURS = {
@@ -48,8 +49,8 @@ def err() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document, in ASCII, which no terminal or pipe can spoil."""
-    out().print(json.dumps(value, indent=2), soft_wrap=True, markup=False)
+    """One JSON document, in printable ASCII, which no terminal or pipe can spoil."""
+    out().print(json.dumps(value, indent=2).replace("\x7f", "\\u007f"), soft_wrap=True, markup=False)
 
 
 def print_status(status: Status) -> None:
@@ -59,7 +60,7 @@ def print_status(status: Status) -> None:
     for key in shown:
         if status.get(key) is not None:
             value = status[key]
-            cell = _status_text(value) if key == "runtimeStatus" else Text(_plain(value))
+            cell = _status_text(value) if key == "runtimeStatus" else many_lines(_plain(value))
             table.add_row(Text(key, style="dim"), cell)
     out().print(table)
 
@@ -87,12 +88,12 @@ def print_instances(instances: Sequence[Status]) -> None:
     for each in instances:
         custom = "" if each["customStatus"] is None else _compact(each["customStatus"])
         cells = [
-            Text(each["instanceId"]),
-            Text(each["name"]),
+            one_line(each["instanceId"]),
+            one_line(each["name"]),
             _status_text(each["runtimeStatus"]),
-            each["createdTime"],
-            each["lastUpdatedTime"],
-            Text(custom),
+            one_line(each["createdTime"]),
+            one_line(each["lastUpdatedTime"]),
+            one_line(custom),
         ]
         table.add_row(*cells[: len(table.columns)])
     console.print(table)
@@ -104,27 +105,28 @@ def print_dead_letters(letters: Iterable[DeadLetter]) -> None:
     for each in letters:
         table.add_row(
             moment(each.created_at),
-            each.kind,
-            Text(each.instance_id),
-            Text(each.name),
-            Text(each.reason, overflow="fold"),
-            Text(each.payload or "", overflow="fold"),
+            one_line(each.kind),
+            one_line(each.instance_id),
+            one_line(each.name),
+            many_lines(each.reason),
+            many_lines(each.payload or ""),
         )
     out().print(table)
 
 
 def history_table(instance_id: str, events: Iterable[HistoryEvent]) -> Table:
     """The history as Durable Functions documents it: a row for each event, in order."""
-    table = Table("EventType", "Timestamp", "Input", "Name", "Result", "Status", title=f"History of {instance_id}")
+    table = Table("EventType", "Timestamp", "Input", "Name", "Result", "Status")
+    table.title = one_line(f"History of {instance_id}")
     for event in events:
         failure = getattr(event, "reason", None)
         result = getattr(event, "result", None)
         table.add_row(
             type(event).__name__,
             moment(event.timestamp),
-            Text(_input_of(event)),
-            Text(getattr(event, "name", None) or ""),
-            Text(failure if result is None and failure is not None else result or "", overflow="fold"),
+            many_lines(_input_of(event), overflow=None),
+            one_line(getattr(event, "name", None) or ""),
+            many_lines(failure if result is None and failure is not None else result or ""),
             _status_text(event.orchestration_status.name) if isinstance(event, ExecutionCompleted) else "",
         )
     return table
@@ -144,6 +146,16 @@ def _input_of(event: HistoryEvent) -> str:
     if isinstance(event, TimerCreated | TimerFired):
         return f"at {moment(event.fire_at)}"
     return getattr(event, "input", None) or ""
+
+
+def one_line(text: str) -> Text:
+    """Text from a store, which anybody may have written: shown, never obeyed, and never more than a line."""
+    return Text(printable(text))
+
+
+def many_lines(text: str, *, overflow: OverflowMethod | None = "fold") -> Text:
+    """The same, of as many lines as it has."""
+    return Text(printable_lines(text), overflow=overflow)
 
 
 def _status_text(name: str) -> Text:

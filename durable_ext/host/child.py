@@ -17,6 +17,7 @@ from durable_ext.functions.lowering import lower
 from durable_ext.functions.resolving import resolve
 from durable_ext.host.loader import app_module, find_app
 from durable_ext.host.localsettings import environment, read_local_settings
+from durable_ext.host.log_lines import PLAIN, LineFormatter
 from durable_ext.runtime.logs import ActivityLogFilter
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantined import Pipes, keep_to_the_parent, serve
@@ -29,7 +30,7 @@ def main(app_dir: Path) -> None:
     pipes = Pipes()
     keep_to_the_parent()
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(LineFormatter(PLAIN))
     handler.addFilter(ActivityLogFilter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     with ExitStack() as stack:

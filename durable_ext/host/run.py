@@ -16,7 +16,9 @@ from rich.logging import RichHandler
 
 from durable_ext.host.app import LocalHost
 from durable_ext.host.banner import print_banner
+from durable_ext.host.log_lines import PLAIN, LineFormatter
 from durable_ext.host.stragglers import describe, stragglers
+from durable_ext.printable import printable
 from durable_ext.runtime.logs import ActivityLogFilter
 
 AT_ONCE = 130
@@ -48,7 +50,8 @@ async def _serve(host: LocalHost, console: Console) -> None:
         await stop.wait()
     left = await stragglers()
     if left:  # nothing they do would be stored any more, and the end of the process would wait for them
-        console.print(f"leaving {sum(left.values())} function call(s) that did not return: {describe(left)}")
+        said = printable(f"leaving {sum(left.values())} function call(s) that did not return: {describe(left)}")
+        console.print(said, markup=False)
         _exit(0)
 
 
@@ -84,10 +87,10 @@ def set_up_logging(*, verbose: bool) -> None:
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(LineFormatter("%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(LineFormatter(PLAIN))
     handler.addFilter(ActivityLogFilter())
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for noisy in ("asyncio", "aiohttp"):

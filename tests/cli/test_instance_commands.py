@@ -121,6 +121,27 @@ def test_data_is_printed_as_it_is(durable: Run) -> None:
     assert ":key:" in shown
 
 
+def test_what_a_terminal_would_obey_is_shown_instead(durable: Run) -> None:
+    value = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202e \x7f"
+    started = durable("start", "echo", "--input", json.dumps(value), "--wait", "--json")
+    instance = json.loads(started.stdout)["instanceId"]
+    waiting = start(durable, "wait")
+    raised = durable("raise", waiting, "go\x1b[31m\nforged", "--data", json.dumps(value))
+    shown = [
+        started.stdout,
+        durable("status", instance).stdout,
+        durable("history", instance).stdout,
+        raised.stdout,
+        durable("list").stdout,
+        durable("status", "none\x1b[31m", code=1).stderr,
+    ]
+    for each in shown:
+        assert each.replace("\n", "").isprintable()
+    assert "\\x1b[2J" in shown[1]
+    assert "go\\x1b[31m\\nforged" in shown[3]
+    assert json.loads(shown[0])["output"] == value
+
+
 def test_waiting_for_an_instance_that_fails_fails(durable: Run) -> None:
     found = durable("start", "fail", "--wait", code=1)
     assert "no luck" in found.stdout
