@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import datetime
 from types import CodeType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from durable_ext.history import (
     Event,
@@ -47,6 +47,14 @@ class Action(ABC):
     def send(self, sender: ExecutionStarted, now: datetime) -> Message | WorkItem:
         """What makes it happen. Sent again, it is the same message."""
 
+    @abstractmethod
+    def take_over(self, record: Any) -> None:
+        """Become what was recorded, wherever the code makes up something else by now.
+
+        That is what was sent: a child is reached by the id under which it was started. Names need not be taken over:
+        they were compared. An input is recorded in some apps only.
+        """
+
     def __str__(self) -> str:
         return f"{self.kind} '{self.name}'" if self.name else self.kind
 
@@ -76,6 +84,10 @@ class CallActivity(Action):
             input=self.input,
             attempt=self.attempt,
         )
+
+    def take_over(self, record: TaskScheduled) -> None:
+        if record.input is not None:
+            self.input = record.input
 
 
 @dataclass(slots=True, kw_only=True)
@@ -117,6 +129,11 @@ class CallSubOrchestrator(Action):
         )
         return Message(instance_id=self.instance_id, execution_id=execution_id, event=start)
 
+    def take_over(self, record: SubOrchestrationInstanceCreated) -> None:
+        self.instance_id, self.version = record.instance_id, record.version
+        if record.input is not None:
+            self.input = record.input
+
     def as_parent(self, sender: ExecutionStarted) -> ParentInstance:
         """Whom the child answers."""
         return ParentInstance(
@@ -125,6 +142,9 @@ class CallSubOrchestrator(Action):
             execution_id=sender.execution_id,
             task_id=self.action_id,
         )
+
+    def __str__(self) -> str:
+        return f"{_kind_of_start(self.fire_and_forget)} '{self.name}'"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,6 +167,9 @@ class CreateTimer(Action):
             event=fired,
             visible_at=self.fire_at,
         )
+
+    def take_over(self, record: TimerCreated) -> None:
+        self.fire_at = record.fire_at
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,12 +195,29 @@ class SendEvent(Action):
         raised = EventRaised(timestamp=now, name=self.name, input=self.input)
         return Message(instance_id=self.instance_id, event=raised)
 
+    def take_over(self, record: EventSent) -> None:
+        self.instance_id = record.instance_id
+        if record.input is not None:
+            self.input = record.input
+
 
 def deadline_of(task_id: int) -> int:
     """The number of the timer that bounds a call with a timeout: it is set right after the call is made."""
     return task_id + 1
 
 
-RECORDED_KINDS: dict[type[Event], str] = {
+_KINDS: dict[type[Event], str] = {
     each.recorded_as: each.kind for each in (CallActivity, CallSubOrchestrator, CreateTimer, SendEvent)
 }
+
+
+def _kind_of_start(fire_and_forget: bool) -> str:
+    return "a start of orchestration" if fire_and_forget else CallSubOrchestrator.kind
+
+
+def describe_record(record: Any) -> str:
+    """A recorded action in the words of the action."""
+    kind = _KINDS[type(record)]
+    if isinstance(record, SubOrchestrationInstanceCreated):
+        kind = _kind_of_start(record.fire_and_forget)
+    return kind if isinstance(record, TimerCreated) else f"{kind} '{record.name}'"

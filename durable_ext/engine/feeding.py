@@ -13,7 +13,7 @@ from durable_ext.engine.coroutines import CoroutineDriver
 from durable_ext.engine.drivers import Driver, NotBegun, start
 from durable_ext.engine.execution import Execution
 from durable_ext.engine.loop import REFUSING, Sandbox
-from durable_ext.engine.records import RECORDS, Record, unasked, uncalled, unrecorded
+from durable_ext.engine.records import RECORDS, Record, is_record_of, unasked, uncalled, unrecorded
 from durable_ext.engine.rewind import LenientMarker, RewoundEvent, RewoundHistory
 from durable_ext.engine.suspension import Suspension
 from durable_ext.history import (
@@ -141,11 +141,10 @@ class Feeder:
         """A recorded action: the code must have asked for just that."""
         pending = self.execution.pending
         action = pending.get(event.event_id)
-        if action is not None and action.recorded_as is type(event):
-            name = "" if type(event) is TimerCreated else event.name  # type: ignore[union-attr]  # only timers lack it
-            if name == action.name or name.casefold() == action.name.casefold():
-                del pending[event.event_id]
-                return
+        if action is not None and is_record_of(action, event):
+            action.take_over(event)
+            del pending[event.event_id]
+            return
         if not self._is_lenient:
             raise unasked(event, self.execution, self.driver)
 

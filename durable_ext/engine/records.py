@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
-from durable_ext.engine.actions import RECORDED_KINDS, Action
+from durable_ext.engine.actions import Action, CallSubOrchestrator, describe_record
 from durable_ext.engine.coroutines import CoroutineDriver
 from durable_ext.engine.drivers import Driver
 from durable_ext.engine.execution import Execution
@@ -16,10 +16,23 @@ Record: TypeAlias = TaskScheduled | SubOrchestrationInstanceCreated | TimerCreat
 RECORDS = (TaskScheduled, SubOrchestrationInstanceCreated, TimerCreated, EventSent)
 
 
+def is_record_of(action: Action, event: Record) -> bool:
+    """Whether this is what was recorded for what the code asks for. Names compare as the registry does."""
+    if action.recorded_as is not type(event):
+        return False
+    if type(event) is TimerCreated:
+        return True
+    if event.name != action.name and event.name.casefold() != action.name.casefold():  # type: ignore[union-attr]
+        return False
+    if type(event) is SubOrchestrationInstanceCreated:
+        # One that was only started never answers: code that now waits for it would wait for ever.
+        return cast(CallSubOrchestrator, action).fire_and_forget == event.fire_and_forget
+    return True
+
+
 def unasked(event: Record, execution: Execution, driver: Driver) -> NonDeterminismError:
     """A record, where the code asked for something else or for nothing."""
-    recorded = f"{RECORDED_KINDS[type(event)]} '{getattr(event, 'name', '')}'".removesuffix(" ''")
-    return _mismatch(event.event_id, recorded, execution.pending.get(event.event_id), execution, driver)
+    return _mismatch(event.event_id, describe_record(event), execution.pending.get(event.event_id), execution, driver)
 
 
 def unrecorded(execution: Execution, driver: Driver) -> NonDeterminismError:

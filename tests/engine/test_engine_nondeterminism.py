@@ -115,6 +115,34 @@ def test_every_kind_of_action_is_compared(form: Any, before: str, after: str, wo
     assert words[1] in text
 
 
+START, CALL = "a start of orchestration 'kid'", "a call of sub-orchestrator 'kid'"
+
+
+@pytest.mark.parametrize(("was_awaited", "recorded", "asked"), [(False, START, CALL), (True, CALL, START)])
+def test_a_start_turned_into_a_call_and_the_reverse_is_told(
+    form: Any, was_awaited: bool, recorded: str, asked: str
+) -> None:
+    def awaiting(context: Any) -> Any:
+        yield context.call_sub_orchestrator("kid", instance_id="k")
+
+    def starting(context: Any) -> Any:
+        context.start_orchestration("kid", instance_id="k")
+        yield context.wait_for_external_event("go")
+
+    def kid(context: Any) -> Any:
+        yield context.wait_for_external_event("never")
+
+    both = (awaiting, starting) if was_awaited else (starting, awaiting)
+    hub = Hub(orchestrators={"kid": form(kid), "orchestrator": form(both[0])})
+    instance = hub.start("orchestrator")
+    hub.run()
+    hub.orchestrators["orchestrator"] = form(both[1])
+    instance.evict()
+    hub.raise_event("go")
+    hub.run()
+    assert f"at step 0 the history has {recorded}, but the code asked for {asked}" in refused(instance)
+
+
 def test_a_removed_call_is_told_by_the_one_in_its_place(form: Any) -> None:
     def new(context: Any) -> Any:
         yield context.call_activity("slow", 2)
