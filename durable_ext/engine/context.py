@@ -53,7 +53,7 @@ class DurableOrchestrationContext:
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the code is running over what it did before."""
+        """Whether the code is running over what it did before, or on its way out because the instance leaves memory."""
         return self._execution.replaying
 
     @property
@@ -288,7 +288,7 @@ class DurableOrchestrationContext:
         return number
 
     def create_replay_safe_logger(self, logger: Any) -> ReplaySafeLogger:
-        """A logger that says each thing once: it is silent while the code replays."""
+        """A logger that says each thing once: it is silent while `is_replaying`."""
         return ReplaySafeLogger(logger, self._execution)
 
 

@@ -185,8 +185,8 @@ class Execution:
         return True
 
     def close(self) -> None:
-        """From now on nothing is scheduled."""
-        self._closed = True
+        """From now on nothing is scheduled, and nothing the code says on its way out is news."""
+        self._closed = self.replaying = True
 
     # --- outcomes -------------------------------------------------------------------------------------
 

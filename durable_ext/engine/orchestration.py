@@ -244,8 +244,8 @@ class OrchestrationSession:
             carried = old.mailbox.unread()
         else:
             self._intake.drop_backlog(turn)
-        feeder.close()
         turn.begin_generation(old.custom_status)
+        feeder.close()  # after that: nothing counts that its code does on its way out
         started = msgspec.structs.replace(
             old.started,
             timestamp=turn.now,

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
@@ -98,6 +99,66 @@ def test_finally_blocks_run_and_what_they_call_is_not_scheduled(form: Any) -> No
     instance = evict(form(orchestrator), watched)
     assert watched.said == ["finally"]  # the call raised
     assert goes_on(instance) == 1
+
+
+@pytest.mark.parametrize("mode", ["finally", "except", "with"])
+def test_leaving_memory_is_not_heard(form: Any, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    watched = Watched()
+
+    def orchestrator(context: Any) -> Any:
+        log = context.create_replay_safe_logger(logging.getLogger("orders"))
+
+        def leave() -> None:
+            log.info("closed")
+            watched.said.append((context.is_replaying, log.isEnabledFor(logging.INFO)))
+
+        match mode:
+            case "finally":
+                try:
+                    yield context.call_activity("late")
+                finally:
+                    leave()
+            case "except":
+                try:
+                    yield context.call_activity("late")
+                    leave()
+                except:
+                    leave()
+                    raise
+            case "with":
+                with contextlib.ExitStack() as stack:
+                    stack.callback(leave)
+                    yield context.call_activity("late")
+
+    with caplog.at_level(logging.INFO, "orders"):
+        instance = evict(form(orchestrator), watched)
+        assert (watched.said, caplog.messages) == ([(True, False)], [])
+        goes_on(instance)
+    assert watched.said == [(True, False), (False, True)]
+    assert caplog.messages == ["closed"]
+
+
+def test_tasks_left_behind_by_a_generation_are_not_heard_when_it_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    async def left_behind(context: Any) -> None:
+        try:
+            await context.call_activity("never")
+        finally:
+            context.create_replay_safe_logger(logging.getLogger("orders")).info("left")
+            context.set_custom_status("left")
+
+    async def orchestrator(context: Any) -> Any:
+        if context.get_input() is None:
+            asyncio.create_task(left_behind(context))
+            await asyncio.sleep(1)
+            context.set_custom_status("going on")
+            context.continue_as_new(1)
+        else:
+            await context.call_activity("late")
+
+    with caplog.at_level(logging.INFO, "orders"):
+        instance = evict(orchestrator)
+    assert not caplog.messages
+    assert instance.turns[-1].custom_status == '"going on"'
 
 
 @pytest.mark.parametrize(
