@@ -1,7 +1,8 @@
 """The parameters and annotations of user functions: what they must be, and what they say.
 
 The checks are made when a decorator runs, so that the traceback points at it, and again when the app is lowered,
-because the generic decorators know nothing of us. An annotation that cannot be evaluated never fails a function.
+because the generic decorators know nothing of us. An annotation that cannot be evaluated never fails a function, nor
+costs it the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import inspect
 import logging
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from durable_ext.errors import ConfigurationError
@@ -57,7 +58,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
 
 def input_type(function: Callable[..., Any], parameter: str) -> Any:
     """The annotation of a parameter, or None if there is none that says something."""
-    return _telling(_hints(function).get(parameter))
+    return _telling(_hint(function, parameter))
 
 
 def result_type(function: Callable[..., Any]) -> Any:
@@ -65,7 +66,7 @@ def result_type(function: Callable[..., Any]) -> Any:
 
     A generator's result is what it returns, the third argument of `Generator[...]`.
     """
-    hint = _hints(function).get("return")
+    hint = _hint(function, "return")
     origin = typing.get_origin(hint) or hint
     if origin is collections.abc.Generator:
         arguments = typing.get_args(hint)
@@ -81,19 +82,33 @@ def _telling(hint: Any) -> Any:
     return None if hint is type(None) or hint is Any else hint
 
 
-@functools.lru_cache(maxsize=1024)
-def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+@functools.lru_cache(maxsize=4096)
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """One annotation, evaluated by itself: what the others name may be there for type checkers only."""
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        written = annotations_of(function)
+        return _evaluated(function, name, written[name]) if name in written else None
     except Exception as error:
         # Evaluating an annotation runs user code. Typically the name is imported only for type checkers.
         logger.warning(
-            "the annotations of %s cannot be evaluated (%s: %s); its values are passed as plain JSON values",
+            "the annotation of %s of %s cannot be evaluated (%s: %s); its values are passed as plain JSON values",
+            "the result" if name == "return" else f"parameter '{name}'",
             where(function),
             type(error).__name__,
             error,
         )
-        return {}
+        return None
+
+
+def _evaluated(function: Callable[..., Any], name: str, written: Any) -> Any:
+    def alone() -> None: ...
+
+    carrier: Any = alone
+    carrier.__annotations__ = {name: written}
+    if parameters := getattr(function, "__type_params__", None):  # `def act[T](x: T)`
+        carrier.__type_params__ = parameters
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    return typing.get_type_hints(carrier, globalns=names, include_extras=True)[name]
 
 
 # --- checking ----------------------------------------------------------------------------------------

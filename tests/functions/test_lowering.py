@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Generator
@@ -253,13 +254,51 @@ def test_function_without_trigger_is_refused(app: DFApp) -> None:
         lower(app)
 
 
-def test_annotations_that_cannot_be_evaluated_leave_values_plain(app: DFApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_annotation_that_cannot_be_evaluated_leaves_its_value_plain_and_no_other(
+    app: DFApp, caplog: pytest.LogCaptureFixture
+) -> None:
     def act(x: NowhereDefined) -> int: ...  # type: ignore[name-defined, empty-body]  # noqa: F821
 
     app.activity_trigger("x")(act)
     recorded = lower(app).registry.activities.get("act")
-    assert (recorded.input_type, recorded.result_type) == (None, None)
-    assert "NowhereDefined" in caplog.text
+    assert (recorded.input_type, recorded.result_type) == (None, int)
+    (warning,) = caplog.messages
+    assert "parameter 'x' of" in warning
+    assert "NowhereDefined" in warning
+
+
+def test_a_result_that_cannot_be_evaluated_leaves_the_input_typed(app: DFApp, caplog: pytest.LogCaptureFixture) -> None:
+    def act(x: int) -> NowhereDefined: ...  # type: ignore[name-defined]  # noqa: F821
+
+    app.activity_trigger("x")(act)
+    recorded = lower(app).registry.activities.get("act")
+    assert (recorded.input_type, recorded.result_type) == (int, None)
+    (warning,) = caplog.messages
+    assert "the result of" in warning
+
+
+def test_annotations_that_say_nothing_of_input_or_result_are_not_looked_at(
+    app: DFApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    def act(x: int, client: OnlyForTypeCheckers = None) -> str: ...  # type: ignore[name-defined, empty-body]  # noqa: F821
+
+    app.activity_trigger("x")(act)
+    recorded = lower(app).registry.activities.get("act")
+    assert (recorded.input_type, recorded.result_type) == (int, str)
+    assert caplog.messages == []
+
+
+def test_a_wrapped_function_is_read_with_the_names_of_its_own_module(app: DFApp) -> None:
+    names: dict[str, Any] = {}
+    source = "from __future__ import annotations\nclass Mine: ...\ndef act(x: Mine) -> Mine: ..."
+    exec(compile(source, "elsewhere", "exec", dont_inherit=True), names)
+
+    @functools.wraps(names["act"])
+    def wrapper(*args: Any, **kwargs: Any) -> Any: ...
+
+    app.activity_trigger("x")(wrapper)
+    recorded = lower(app).registry.activities.get("act")
+    assert (recorded.input_type, recorded.result_type) == (names["Mine"], names["Mine"])
 
 
 def test_a_functions_host_is_told_of_no_durable_binding(app: DFApp, caplog: pytest.LogCaptureFixture) -> None:
