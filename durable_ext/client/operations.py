@@ -252,10 +252,12 @@ class InstanceOperations:
         created_from: datetime,
         created_to: datetime | None = None,
         statuses: frozenset[OrchestrationRuntimeStatus] = frozenset(),
+        instance_id_prefix: str | None = None,
     ) -> int:
         """Remove the instances created in that time that have ended, in one of the statuses if any are given.
 
-        Live instances are never touched, whatever the statuses. `created_to` is now if left out.
+        Only those whose id begins with the prefix, if one is given. Live instances are never touched, whatever the
+        statuses. `created_to` is now if left out.
         """
         if statuses and not statuses & TERMINAL:
             return 0
@@ -263,5 +265,6 @@ class InstanceOperations:
             created_from=created_from,
             created_to=created_to or self._clock.now(),
             statuses=statuses & TERMINAL,
+            instance_id_prefix=instance_id_prefix,
         )
         return await self._store.purge_matching(query)

@@ -181,10 +181,13 @@ class ManagementApi:
         return json_bytes_response(200, encode_events(await self._instances.history(parameters["instance_id"])))
 
     async def _list_instances(self, request: Request, parameters: Parameters) -> Response:
+        statuses = query.statuses(request)
+        if statuses is None:
+            return json_response(200, [])
         asked = InstanceQuery(
             created_from=query.moment(request, "createdTimeFrom"),
             created_to=query.moment(request, "createdTimeTo"),
-            statuses=query.statuses(request),
+            statuses=statuses,
             instance_id_prefix=query.text(request, "instanceIdPrefix"),
             page_size=min(query.positive_int(request, "top", DEFAULT_PAGE), LARGEST_PAGE),
             continuation_token=request.header(CONTINUATION) or None,
@@ -215,11 +218,13 @@ class ManagementApi:
         created_from = query.moment(request, "createdTimeFrom")
         if created_from is None:
             return json_response(400, "Please provide value for 'createdTimeFrom' parameter.")
-        return _purged(
-            await self._instances.purge_matching(
-                created_from, query.moment(request, "createdTimeTo"), query.statuses(request)
-            )
-        )
+        try:
+            query.strict_moment(request, "createdTimeFrom")  # given twice, it is not clear which one counts
+            created_to = query.strict_moment(request, "createdTimeTo")
+            statuses, prefix = query.strict_statuses(request), query.strict_prefix(request)
+        except ValueError as err:
+            return error(400, str(err))
+        return _purged(await self._instances.purge_matching(created_from, created_to, statuses, prefix))
 
     # --- steer -------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""Query parameters, read leniently: what cannot be understood is as if it were not there."""
+"""Query parameters, read leniently: what cannot be understood is as if it were not there.
+
+But not where something is deleted: the readers of a purge raise ValueError. A misspelt filter would be none.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,42 @@ def moment(request: Request, name: str) -> datetime | None:
         return None
 
 
-def statuses(request: Request) -> frozenset[Status]:
-    """`runtimeStatus`: names or numbers, comma-separated, repeated, or both. Unknown ones are dropped."""
-    listed = ",".join(request.values("runtimeStatus")).split(",")
-    return frozenset(_STATUS_NAMES[key] for each in listed if (key := each.strip().lower()) in _STATUS_NAMES)
+def statuses(request: Request) -> frozenset[Status] | None:
+    """`runtimeStatus`: names or numbers, comma-separated, repeated, or both. Unknown names are dropped.
+
+    None if no status is left but a number was given: it is no status, so no instance is in it.
+    """
+    listed = _listed_statuses(request)
+    found = frozenset(_STATUS_NAMES[key] for each in listed if (key := each.lower()) in _STATUS_NAMES)
+    return None if not found and any(re.fullmatch("[0-9]+", each) for each in listed) else found
+
+
+def strict_statuses(request: Request) -> frozenset[Status]:
+    """Like `statuses`, for a purge: every part must be a status."""
+    listed = _listed_statuses(request) if request.values("runtimeStatus") else []
+    for each in listed:
+        if each.lower() not in _STATUS_NAMES:
+            known = ", ".join(status.name for status in Status)
+            raise ValueError(f"runtimeStatus: '{each}' is no status. These are: {known}. Nothing was deleted.")
+    return frozenset(_STATUS_NAMES[each.lower()] for each in listed)
+
+
+def strict_moment(request: Request, name: str) -> datetime | None:
+    """Like `moment`, for a purge: what is given must be one date or time."""
+    values = request.values(name)
+    found = moment(request, name)
+    if values and (found is None or len(values) > 1):
+        raise ValueError(f"{name}: '{','.join(values)}' is no ISO 8601 date or time. Nothing was deleted.")
+    return found
+
+
+def strict_prefix(request: Request) -> str | None:
+    """`instanceIdPrefix`, for a purge: what is given must be one prefix, and not blank."""
+    values = request.values("instanceIdPrefix")
+    if values and (len(values) > 1 or not values[0].strip()):
+        raise ValueError(f"instanceIdPrefix: '{','.join(values)}' is not one prefix. Nothing was deleted.")
+    return values[0] if values else None
+
+
+def _listed_statuses(request: Request) -> list[str]:
+    return [each.strip() for each in ",".join(request.values("runtimeStatus")).split(",")]

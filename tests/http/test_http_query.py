@@ -75,11 +75,15 @@ def test_moments_are_iso_8601_or_not_there(text: str, value: datetime | None) ->
         (["0,7"], {Status.Running, Status.Suspended}),
         (["Running,Dreaming,99"], {Status.Running}),
         (["Dreaming"], set()),
+        (["99"], None),
+        (["Dreaming,8"], None),
         ([""], set()),
         ([], set()),
     ],
 )
-def test_statuses_are_names_or_numbers_and_unknown_ones_are_dropped(values: list[str], statuses: set[Status]) -> None:
+def test_statuses_are_names_or_numbers_and_unknown_ones_are_dropped(
+    values: list[str], statuses: set[Status] | None
+) -> None:
     assert query.statuses(asked(runtimeStatus=values)) == statuses
 
 

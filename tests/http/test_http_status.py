@@ -130,6 +130,7 @@ class TestList:
         [
             ("runtimeStatus=Running,Pending", ["job-1", "job-2"]),
             ("runtimeStatus=Completed&runtimeStatus=6", ["job-2", "task-1"]),
+            ("runtimeStatus=99", []),
             ("runtimeStatus=Dreaming", ["job-1", "job-2", "task-1"]),
             ("instanceIdPrefix=job-", ["job-1", "job-2"]),
             ("createdTimeFrom=2018-02-28T13:00:00Z", ["job-2", "task-1"]),

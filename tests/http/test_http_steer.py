@@ -143,3 +143,36 @@ class TestPurge:
         assert (await call("DELETE", f"/instances?{window}")).json() == {"instancesDeleted": 1}
         assert (await call("DELETE", f"/instances?{window}")).status == 404
         assert (await call("GET", "/instances/out")).status == 200
+
+    @pytest.mark.parametrize(
+        ("query", "named"),
+        [
+            ("runtimeStatus=Complete", "'Complete' is no status"),
+            ("runtimeStatus=Completed,Faild", "'Faild' is no status"),
+            ("runtimeStatus=Completed&runtimeStatus=99", "'99' is no status"),
+            ("runtimeStatus=", "'' is no status"),
+            ("createdTimeTo=yesterday", "createdTimeTo: 'yesterday'"),
+            ("createdTimeTo=", "createdTimeTo: ''"),
+            ("createdTimeTo=2018-06-02&createdTimeTo=2018-07-02", "createdTimeTo: '2018-06-02,2018-07-02'"),
+            ("createdTimeFrom=2018-07-01", "createdTimeFrom: '2018-06-01,2018-07-01'"),
+            ("instanceIdPrefix=", "instanceIdPrefix: ''"),
+            ("instanceIdPrefix=a&instanceIdPrefix=b", "instanceIdPrefix: 'a,b'"),
+        ],
+    )
+    async def test_many_delete_nothing_if_a_filter_is_not_understood(
+        self, call: Any, stage: Any, query: str, named: str
+    ) -> None:
+        for status in TERMINAL:
+            await stage.put(status.name, status, created=NOON)
+        response = await call("DELETE", f"/instances?createdTimeFrom=2018-06-01&{query}")
+        assert response.status == 400
+        assert named in response.json()["Message"]
+        assert "Nothing was deleted" in response.json()["Message"]
+        assert len((await call("GET", "/instances")).json()) == len(TERMINAL)
+
+    async def test_many_keep_to_the_prefix_given(self, call: Any, stage: Any) -> None:
+        for name in ("job-1", "job-2", "Job-3", "task-1"):
+            await stage.put(name, Status.Completed, created=NOON)
+        response = await call("DELETE", "/instances?createdTimeFrom=2018-06-01&instanceIdPrefix=job-")
+        assert response.json() == {"instancesDeleted": 2}
+        assert [each["instanceId"] for each in (await call("GET", "/instances")).json()] == ["Job-3", "task-1"]
