@@ -80,23 +80,23 @@ class InstanceOperations:
     ) -> str:
         """Store a new Pending instance and its start message, and return its id.
 
-        An empty or missing id means a random one. Raises `FunctionNotFoundError`, `InvalidInstanceIdError` or
-        `InstanceAlreadyExistsError`, having stored nothing.
+        An empty or missing id means a random one; a missing version the app's default, an empty one none. Raises
+        `FunctionNotFoundError`, `InvalidInstanceIdError` or `InstanceAlreadyExistsError`, having stored nothing.
         """
         if instance_id is None or instance_id == "":
             instance_id = new_instance_id()
-        version = self._default_version if version is None else version
         return await self._start(name, instance_id, input_json, version, self._overridable)
 
-    async def restart(self, instance_id: str, *, with_new_id: bool = True) -> str:
+    async def restart(self, instance_id: str, *, with_new_id: bool = True, version: str | None = None) -> str:
         """Start the same orchestrator with the same input afresh; return the id of the new instance.
 
+        It has the version a plain start would have: a restart is how an instance comes to today's code.
         With its own id the instance must have ended, whatever a plain start may override; what is known of its
         former run goes. Raises `InstanceNotFoundError`, or `InstanceAlreadyExistsError` if it is live.
         """
         record = await self.require(instance_id)
         target = new_instance_id() if with_new_id else instance_id
-        return await self._start(record.name, target, record.input, record.version, TERMINAL, record.tags)
+        return await self._start(record.name, target, record.input, version, TERMINAL, record.tags)
 
     async def _start(
         self,
@@ -122,7 +122,7 @@ class InstanceOperations:
             execution_id=execution_id,
             start_id=execution_id,
             input=input_json,
-            version=version,
+            version=(self._default_version if version is None else version) or None,
             tags=dict(tags),
         )
         await self._store.create_instance(start, overridable=overridable)

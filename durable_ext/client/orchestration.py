@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from datetime import UTC, date, datetime, time
+from typing import Any, Protocol, overload
 
 from durable_ext.client.history_view import show_history as project_history
 from durable_ext.client.links import ManagementLinks, forwarded_origin, origin_of, with_origin
@@ -16,7 +16,8 @@ from durable_ext.errors import ClientError, InstanceNotFoundError, InstanceState
 from durable_ext.history import HistoryEvent, OrchestrationRuntimeStatus
 from durable_ext.storage.contract import DeadLetter, InstanceQuery
 
-Statuses = Iterable[OrchestrationRuntimeStatus | str]
+Statuses = OrchestrationRuntimeStatus | str | Iterable[OrchestrationRuntimeStatus | str]
+"""One status or several, by member or by name."""
 
 
 class HttpRequestLike(Protocol):
@@ -131,12 +132,15 @@ class OrchestrationClient:
         except InstanceNotFoundError as err:
             raise InstanceNotFoundError(instance_id, f"No instance with ID {instance_id} found.") from err
 
-    async def restart(self, instance_id: str, restart_with_new_instance_id: bool = True) -> str:
+    async def restart(
+        self, instance_id: str, restart_with_new_instance_id: bool = True, *, version: str | None = None
+    ) -> str:
         """Start the same orchestrator with the same input afresh; return the new instance's id.
 
+        The new run has the app's default version, whatever the former one had, unless `version` says otherwise.
         With the old id the instance must have ended, and what is known of its former run goes.
         """
-        return await self._operations.restart(instance_id, with_new_id=restart_with_new_instance_id)
+        return await self._operations.restart(instance_id, with_new_id=restart_with_new_instance_id, version=version)
 
     # --- ask ---------------------------------------------------------------------------------------------
 
@@ -162,8 +166,8 @@ class OrchestrationClient:
 
     async def get_status_by(
         self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
+        created_time_from: date | None = None,
+        created_time_to: date | None = None,
         runtime_status: Statuses | None = None,
         instance_id_prefix: str | None = None,
         *,
@@ -171,7 +175,8 @@ class OrchestrationClient:
     ) -> list[DurableOrchestrationStatus]:
         """The status of every orchestration that meets all conditions given.
 
-        Times are inclusive; one without a zone is UTC. No status means any. `name` is the orchestrator's.
+        Times are inclusive; one without a zone is UTC, a date is its midnight. No status means any. `name` is the
+        orchestrator's.
         """
         query = InstanceQuery(
             created_from=_utc(created_time_from),
@@ -216,13 +221,14 @@ class OrchestrationClient:
 
     async def purge_instance_history_by(
         self,
-        created_time_from: datetime | None,
-        created_time_to: datetime | None = None,
+        created_time_from: date | None = None,
+        created_time_to: date | None = None,
         runtime_status: Statuses | None = None,
     ) -> PurgeHistoryResult:
         """Remove the instances created in that time that have ended, in one of the statuses if any are given.
 
-        Live instances are never touched, whatever the statuses. `created_time_to` is now if left out.
+        Without `created_time_from` it raises ValueError. Live instances are never touched, whatever the statuses.
+        `created_time_to` is now if left out.
         """
         created_from = _utc(created_time_from)
         if created_from is None:
@@ -236,9 +242,24 @@ class OrchestrationClient:
 
     # --- hand out ----------------------------------------------------------------------------------------
 
-    def create_http_management_payload(self, instance_id: str) -> dict[str, str]:
-        """The management URLs of an instance, for somebody without access to this client."""
-        return self._links.payload(instance_id)
+    @overload
+    def create_http_management_payload(self, instance_id: str) -> dict[str, str]: ...
+
+    @overload
+    def create_http_management_payload(self, request: HttpRequestLike | None, instance_id: str) -> dict[str, str]: ...
+
+    def create_http_management_payload(  # type: ignore[misc]  # a lone argument is the id, which `isinstance` tells
+        self, request: HttpRequestLike | str | None = None, instance_id: str | None = None
+    ) -> dict[str, str]:
+        """The management URLs of an instance, for somebody without access to this client.
+
+        With a request they are those of `get_client_response_links`.
+        """
+        if isinstance(request, str) and instance_id is None:
+            request, instance_id = None, request
+        if instance_id is None or isinstance(request, str):
+            raise TypeError("create_http_management_payload takes an instance id, or a request and an instance id")
+        return self.get_client_response_links(request, instance_id)
 
     def get_client_response_links(self, request: HttpRequestLike | None, instance_id: str) -> dict[str, str]:
         """The management URLs as the sender of `request` can reach them: with scheme and host as it used them."""
@@ -258,11 +279,15 @@ class OrchestrationClient:
             )
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def _utc(moment: date | None) -> datetime | None:
     if moment is None:
         return None
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _statuses(given: Statuses | None) -> frozenset[OrchestrationRuntimeStatus]:
+    if isinstance(given, OrchestrationRuntimeStatus | str):
+        given = (given,)
     return frozenset(OrchestrationRuntimeStatus(each) for each in given or ())

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from durable_ext.client.orchestration import HttpRequestLike, OrchestrationClient
 
@@ -83,9 +83,15 @@ class SyncOrchestrationClient:
     purge_instance_history_by = _blocking(OrchestrationClient.purge_instance_history_by)
     purge_instances = _blocking(OrchestrationClient.purge_instances)
 
-    def create_http_management_payload(self, instance_id: str) -> dict[str, str]:
+    @overload
+    def create_http_management_payload(self, instance_id: str) -> dict[str, str]: ...
+
+    @overload
+    def create_http_management_payload(self, request: HttpRequestLike | None, instance_id: str) -> dict[str, str]: ...
+
+    def create_http_management_payload(self, *arguments: Any, **named: Any) -> dict[str, str]:
         """See `OrchestrationClient.create_http_management_payload`."""
-        return self.client.create_http_management_payload(instance_id)
+        return self.client.create_http_management_payload(*arguments, **named)
 
     def get_client_response_links(self, request: HttpRequestLike | None, instance_id: str) -> dict[str, str]:
         """See `OrchestrationClient.get_client_response_links`."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,18 @@ async def test_response_links_use_the_origin_of_the_request(store: Store) -> Non
     links = client.get_client_response_links(Asked("http://localhost:80/api/start?x=1", FORWARDED), "abc")
     assert links["id"] == "abc"
     assert links["restartPostUri"].startswith("http://localhost:80/runtime/webhooks/durabletask/instances/abc/restart?")
+
+
+async def test_a_payload_for_a_request_has_the_origin_of_the_request(store: Store) -> None:
+    client = make_client(store)
+    request = Asked("http://localhost:80/api/start")
+    assert client.create_http_management_payload(request, "abc") == client.get_client_response_links(request, "abc")
+    assert client.create_http_management_payload(None, "abc") == OF_THE_HUB.payload("abc")
+    assert client.create_http_management_payload(instance_id="abc") == OF_THE_HUB.payload("abc")
+    misused: Any = client.create_http_management_payload
+    for arguments in ((), (request,), ("abc", "def")):
+        with pytest.raises(TypeError, match="an instance id, or a request and an instance id"):
+            misused(*arguments)
 
 
 async def test_a_proxy_is_believed_only_if_the_app_says_so(store: Store) -> None:

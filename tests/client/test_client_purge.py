@@ -81,3 +81,13 @@ async def test_purging_keeps_to_the_time_given(client: OrchestrationClient, stag
 async def test_purging_by_time_needs_a_time(client: OrchestrationClient) -> None:
     with pytest.raises(ValueError, match="created_time_from is required when purging instance history"):
         await client.purge_instance_history_by(None)
+    with pytest.raises(ValueError, match="created_time_from is required when purging instance history"):
+        await client.purge_instance_history_by(runtime_status=[Status.Completed])
+
+
+async def test_purging_takes_dates_and_one_status_as_well(client: OrchestrationClient, stage: Any) -> None:
+    await one_of_each(stage)
+    day = NOON.date()
+    assert (await client.purge_instance_history_by(day, day)).instances_deleted == 0  # from midnight to midnight
+    assert (await client.purge_instance_history_by(day, runtime_status="Failed")).instances_deleted == 1
+    assert await left(client) == {status.name for status in Status} - {"Failed"}

@@ -118,6 +118,10 @@ async def test_conditions_narrow_the_answer_and_add_up(client: OrchestrationClie
     assert await ids(created_time_to=NOON + hour) == ["job-1", "job-2"]
     assert await ids(runtime_status=[Status.Completed, Status.Failed]) == ["job-1", "job-3", "task-1"]
     assert await ids(runtime_status=["Completed"]) == ["job-1", "task-1"]
+    assert await ids(runtime_status="Completed") == ["job-1", "task-1"]
+    assert await ids(runtime_status=Status.Running) == ["job-2"]
+    assert await ids(created_time_from=NOON.date()) == ["job-1", "job-2", "job-3", "task-1"]
+    assert await ids(created_time_to=NOON.date()) == []
     assert await ids(runtime_status=[]) == ["job-1", "job-2", "job-3", "task-1"]
     assert await ids(instance_id_prefix="job-") == ["job-1", "job-2", "job-3"]
     assert await ids(name="Other") == ["job-3"]
@@ -137,6 +141,8 @@ async def test_times_in_other_zones_mean_the_same_moment_and_naive_ones_are_utc(
 async def test_an_unknown_status_name_is_an_error(client: OrchestrationClient) -> None:
     with pytest.raises(ValueError, match="Dreaming"):
         await client.get_status_by(runtime_status=["Dreaming"])
+    with pytest.raises(ValueError, match="Dreaming"):
+        await client.get_status_by(runtime_status="Dreaming")
 
 
 async def test_dead_letters_are_listed_with_payload_and_reason(

@@ -70,7 +70,7 @@ async def test_an_input_that_is_not_serialisable_starts_nothing(store: Store, cl
 
 
 @pytest.mark.parametrize(
-    ("asked", "default", "stored"), [(None, None, None), (None, "2", "2"), ("3", "2", "3"), ("", "2", "")]
+    ("asked", "default", "stored"), [(None, None, None), (None, "2", "2"), ("3", "2", "3"), ("", "2", None)]
 )
 async def test_a_version_is_the_callers_or_else_the_apps(
     store: Store, asked: str | None, default: str | None, stored: str | None

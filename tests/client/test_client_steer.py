@@ -18,6 +18,8 @@ from durable_ext.history import (
     HistoryEvent,
     OrchestrationRuntimeStatus,
 )
+from durable_ext.settings import Settings
+from durable_ext.storage.contract import Store
 from durable_ext.storage.opening import open_store
 from durable_ext.taskhub import TaskHub
 
@@ -90,16 +92,28 @@ async def test_rewind_reaches_failed_instances_only(client: OrchestrationClient,
     assert await news(stage, "one") == []
 
 
-async def test_restart_with_a_new_id_copies_name_input_and_version_whatever_the_status(
+async def test_restart_with_a_new_id_copies_name_and_input_whatever_the_status(
     client: OrchestrationClient, stage: Any, status: Status
 ) -> None:
-    await stage.put("one", status, name="Nightly", input_json='{"a":1}', version="7")
+    await stage.put("one", status, name="Nightly", input_json='{"a":1}')
     new_id = await client.restart("one")
     assert new_id != "one"
     (start,) = await stage.sent_to(new_id)
     assert isinstance(start, ExecutionStarted)
-    assert (start.name, start.input, start.version) == ("Nightly", '{"a":1}', "7")
+    assert (start.name, start.input) == ("Nightly", '{"a":1}')
     assert (await client.get_status("one")).runtime_status is status
+
+
+@pytest.mark.parametrize(("asked", "version"), [(None, "8"), ("7", "7"), ("", None)])
+async def test_a_restart_has_the_default_version_unless_told_otherwise(
+    store: Store, stage: Any, asked: str | None, version: str | None
+) -> None:
+    client = TaskHub(store, settings=Settings(default_version="8")).client
+    await stage.put("one", Status.Completed, version="6")
+    for with_new_id in (True, False):
+        again = await client.restart("one", with_new_id, version=asked)
+        (start,) = await stage.sent_to(again)
+        assert start.version == version
 
 
 async def test_restart_with_the_same_id_replaces_ended_instances_and_refuses_live_ones(

@@ -94,6 +94,7 @@ class TestBlockingClient:
         client = TaskHub(store, base_url="http://localhost/runtime/webhooks/durabletask").client
         blocking = SyncOrchestrationClient(client, asyncio.get_running_loop())
         assert blocking.create_http_management_payload("one") == client.create_http_management_payload("one")
+        assert blocking.create_http_management_payload(None, "one") == client.create_http_management_payload("one")
         assert blocking.get_client_response_links(None, "one") == client.get_client_response_links(None, "one")
 
 
