@@ -127,8 +127,8 @@ class ManagementApi:
         instance_id = await self._instances.start(
             parameters["name"],
             parameters.get("instance_id"),
-            self._codec.encode(_json_body(request)),
-            query.text(request, "version"),
+            self._codec.encode(_json_body(request) if request.body else None),
+            _version(request),
         )
         return await self._started(request, instance_id, waiting)
 
@@ -136,7 +136,9 @@ class ManagementApi:
         waiting = _waiting(request)
         new_id = query.flag(request, "restartWithNewInstanceId", True)
         try:
-            instance_id = await self._instances.restart(parameters["instance_id"], with_new_id=new_id)
+            instance_id = await self._instances.restart(
+                parameters["instance_id"], with_new_id=new_id, version=_version(request)
+            )
         except InstanceNotFoundError:
             return error(400, "InstanceId does not match a valid orchestration instance.")
         except InstanceAlreadyExistsError:
@@ -244,20 +246,20 @@ class ManagementApi:
         return Response(status=202)
 
     async def _terminate(self, request: Request, parameters: Parameters) -> Response:
-        await self._instances.terminate(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.terminate(parameters["instance_id"], query.given(request, "reason"))
         return Response(status=202)
 
     async def _suspend(self, request: Request, parameters: Parameters) -> Response:
-        await self._instances.suspend(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.suspend(parameters["instance_id"], query.given(request, "reason"))
         return Response(status=202)
 
     async def _resume(self, request: Request, parameters: Parameters) -> Response:
-        await self._instances.resume(parameters["instance_id"], query.text(request, "reason"))
+        await self._instances.resume(parameters["instance_id"], query.given(request, "reason"))
         return Response(status=202)
 
     async def _rewind(self, request: Request, parameters: Parameters) -> Response:
         try:
-            await self._instances.rewind(parameters["instance_id"], query.text(request, "reason"))
+            await self._instances.rewind(parameters["instance_id"], query.given(request, "reason"))
         except InstanceStateError as err:
             if Status[err.status].is_terminal:
                 return Response(status=410)
@@ -298,9 +300,13 @@ def _waiting(request: Request) -> float | None:
     return timeout
 
 
+def _version(request: Request) -> str | None:
+    """None leaves it to the app, "" is the wish for none."""
+    found = query.given(request, "version")
+    return None if found is None else found.strip()
+
+
 def _json_body(request: Request) -> Any:
-    if not request.body:
-        return None
     try:
         return json.loads(request.body, parse_constant=_not_json)
     except (ValueError, RecursionError) as err:

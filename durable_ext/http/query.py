@@ -32,6 +32,11 @@ def text(request: Request, name: str) -> str | None:
     return next((value for value in request.values(name) if value.strip()), None)
 
 
+def given(request: Request, name: str) -> str | None:
+    """The parameter's first value that is not blank, else the blank one, or None if it is missing."""
+    return text(request, name) or next(iter(request.values(name)), None)
+
+
 def flag(request: Request, name: str, default: bool) -> bool:
     """`true` or `false`, in any case."""
     return {"true": True, "false": False}.get((text(request, name) or "").strip().lower(), default)

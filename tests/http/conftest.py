@@ -57,9 +57,9 @@ def hub_with(store: Store) -> Callable[..., TaskHub]:
     for name in ("Hello", "RestartVMs"):
         registry.orchestrators.add(Orchestrator(name=name, function=lambda context: None))
 
-    def make(*, use_forwarded_host: bool = False, **options: Any) -> TaskHub:
+    def make(*, use_forwarded_host: bool = False, default_version: str | None = None, **options: Any) -> TaskHub:
         http_settings = HttpSettings(use_forwarded_host=use_forwarded_host)
-        settings = Settings(hub_name="TestHub", http_settings=http_settings)
+        settings = Settings(hub_name="TestHub", http_settings=http_settings, default_version=default_version)
         return TaskHub(store, registry, settings=settings, **options)
 
     return make

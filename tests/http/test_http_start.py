@@ -90,6 +90,22 @@ async def test_a_version_can_be_chosen(call: Any, stage: Any) -> None:
     assert start.version == "2.1"
 
 
+@pytest.mark.parametrize(
+    ("query", "version"), [("", "2.0"), ("?version=", None), ("?version=%20", None), ("?version=1.0", "1.0")]
+)
+async def test_without_a_version_it_is_the_default_and_a_blank_one_is_none(
+    calling: Any, stage: Any, query: str, version: str | None
+) -> None:
+    call = calling(default_version="2.0")
+    await call("POST", f"/orchestrators/Hello/one{query}")
+    (start,) = await stage.sent_to("one")
+    assert start.version == version
+    await stage.put("old", Status.Completed, version="0.1")
+    restarted = (await call("POST", f"/instances/old/restart{query}")).json()["id"]
+    (start,) = await stage.sent_to(restarted)
+    assert start.version == version
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"NaN", b"[1,]", b"[" * 100_000, b"hello"])
 async def test_a_body_that_is_no_json_is_400_and_starts_nothing(call: Any, body: bytes) -> None:
     response = await call("POST", "/orchestrators/Hello/one", body=body)

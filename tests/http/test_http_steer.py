@@ -25,6 +25,17 @@ async def test_steering_is_202_while_live_and_410_after(
     assert [event.reason for event in await news(stage, "one")] == ([] if ended else ["because of it"])
 
 
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [("", None), ("?reason=", ""), ("?reason=%20", " "), ("?reason=&reason=x", "x"), ("?reason=a%20b", "a b")],
+)
+async def test_a_reason_is_kept_as_it_was_sent(call: Any, stage: Any, query: str, reason: str | None) -> None:
+    await stage.put("one")
+    for verb in ("terminate", "suspend", "resume"):
+        assert (await call("POST", f"/instances/one/{verb}{query}")).status == 202
+    assert [event.reason for event in await news(stage, "one")] == [reason] * 3
+
+
 @pytest.mark.parametrize("verb", ["terminate", "suspend", "resume", "rewind", "raiseEvent/Go"])
 async def test_steering_what_does_not_exist_is_404(call: Any, verb: str) -> None:
     response = await call("POST", f"/instances/gone/{verb}", content=1)
@@ -67,7 +78,10 @@ class TestRaiseEvent:
         await stage.put("one")
         await call("POST", "/instances/one/raiseEvent/a%2Fb%20%C3%A4", content={"n": [1, 2, 3]})
         await call(
-            "POST", "/instances/one/raiseEvent/empty", headers={"content-type": "Application/JSON; charset=utf-8"}
+            "POST",
+            "/instances/one/raiseEvent/empty",
+            body=b" null ",
+            headers={"content-type": "Application/JSON; charset=utf-8"},
         )
         first, second = await news(stage, "one")
         assert isinstance(first, EventRaised)
@@ -82,10 +96,11 @@ class TestRaiseEvent:
         assert response.json() == {"Message": "Only application/json request content is supported"}
         assert await news(stage, "one") == []
 
-    async def test_bad_json_is_400(self, call: Any, stage: Any) -> None:
+    @pytest.mark.parametrize("body", [b"{", b"", b" \r\n"])
+    async def test_bad_json_is_400_and_a_forgotten_body_is_no_null(self, call: Any, stage: Any, body: bytes) -> None:
         await stage.put("one")
         headers = {"Content-Type": "application/json"}
-        response = await call("POST", "/instances/one/raiseEvent/Go", body=b"{", headers=headers)
+        response = await call("POST", "/instances/one/raiseEvent/Go", body=body, headers=headers)
         assert response.status == 400
         assert response.json()["Message"] == "Invalid JSON content"
         assert response.json()["ExceptionMessage"]
