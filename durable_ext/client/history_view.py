@@ -1,4 +1,4 @@
-"""The history as clients are shown it: one item per thing that happened, payloads decoded, bookkeeping left out."""
+"""The history as clients are shown it: one item per thing that happened, results decoded, bookkeeping left out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import msgspec
 
 from durable_ext.client.status import json_or_text
 from durable_ext.history import (
+    EventRaised,
     ExecutionCompleted,
+    ExecutionResumed,
+    ExecutionRewound,
     ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
     HistoryEvent,
     OrchestratorCompleted,
     OrchestratorStarted,
@@ -24,9 +29,9 @@ from durable_ext.history import (
 )
 
 # What an item never shows, by kind of event. Versions, event ids and task ids are shown of no event.
-_EVERYWHERE = ("EventId", "TaskScheduledId", "Version")
+_EVERYWHERE = ("EventId", "TaskScheduledId", "Version", "Asked")
 _HIDDEN: dict[type, tuple[str, ...]] = {
-    ExecutionStarted: ("InstanceId", "ExecutionId", "StartId", "Parent", "Tags", "Python"),
+    ExecutionStarted: ("InstanceId", "ExecutionId", "StartId", "Parent", "Tags", "Python", "Rewinds"),
     TimerFired: ("TimerId",),
 }
 _SKIPPED = (OrchestratorStarted, OrchestratorCompleted)
@@ -36,6 +41,20 @@ _CALL_OF: dict[type, type] = {
     SubOrchestrationInstanceCompleted: SubOrchestrationInstanceCreated,
     SubOrchestrationInstanceFailed: SubOrchestrationInstanceCreated,
 }
+# Keys that an item has even if there is nothing in them, so that clients can index without asking.
+_ALWAYS: dict[type, tuple[str, ...]] = {
+    ExecutionStarted: ("Input",),
+    ExecutionSuspended: ("Reason",),
+    ExecutionResumed: ("Reason",),
+    ExecutionRewound: ("Reason",),
+    ExecutionTerminated: ("Input",),
+    ExecutionCompleted: ("FailureDetails",),
+    EventRaised: ("Input",),
+    TaskScheduled: ("Input",),
+    TaskFailed: ("FailureDetails",),
+    SubOrchestrationInstanceCreated: ("Input",),
+    SubOrchestrationInstanceFailed: ("FailureDetails",),
+}
 _WITH_RESULT = (TaskCompleted, SubOrchestrationInstanceCompleted, ExecutionCompleted)
 
 
@@ -44,8 +63,8 @@ def show_history(
 ) -> list[dict[str, Any]]:
     """The `historyEvents` of the management API.
 
-    The row of a call is folded into the row of its outcome; a call without outcome keeps its own. `Result` and
-    `Input` are JSON values and are left out unless asked for.
+    The row of a call is folded into the row of its outcome; a call without outcome keeps its own. `Result` is a JSON
+    value, `Input` the JSON text that is stored; both are left out unless asked for.
     """
     events = list(history)
     calls = {
@@ -71,24 +90,33 @@ def _answered(event: HistoryEvent, calls: dict[tuple[type, int], _Call]) -> _Cal
 
 
 def _item(event: HistoryEvent, call: _Call | None, with_results: bool, with_inputs: bool) -> dict[str, Any]:
-    item: dict[str, Any] = msgspec.to_builtins(event)
-    timestamp = item.pop("Timestamp")
-    for key in (*_EVERYWHERE, *_HIDDEN.get(type(event), ())):
-        item.pop(key, None)
-    if isinstance(event, ExecutionStarted):
-        item["FunctionName"] = item.pop("Name")
+    item = _own(event)
     if call is not None:
-        item["FunctionName"] = call.name
         item["ScheduledTime"] = msgspec.to_builtins(call.timestamp)
-        if call.input is not None:
-            item["Input"] = call.input
+        item["FunctionName"] = call.name
+        if isinstance(call, SubOrchestrationInstanceCreated):
+            item["InstanceId"] = call.instance_id
+        item["Input"] = call.input
     if not with_inputs:
         item.pop("Input", None)
-    elif "Input" in item:
-        item["Input"] = json_or_text(item["Input"])
     if isinstance(event, _WITH_RESULT):
         item.pop("Result", None)
         if with_results:
             item["Result"] = json_or_text(event.result)
+    return item
+
+
+def _own(event: HistoryEvent) -> dict[str, Any]:
+    """What the event itself has to show, its time last."""
+    item: dict[str, Any] = msgspec.to_builtins(event)
+    timestamp = item.pop("Timestamp")
+    for key in (*_EVERYWHERE, *_HIDDEN.get(type(event), ())):
+        item.pop(key, None)
+    if isinstance(event, ExecutionTerminated):  # here the reason is the input, and declined with it
+        item["Input"] = item.pop("Reason", None)
+    for key in _ALWAYS.get(type(event), ()):
+        item.setdefault(key, None)
     item["Timestamp"] = timestamp
+    if isinstance(event, ExecutionStarted):
+        item["FunctionName"] = item.pop("Name")
     return item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +13,12 @@ from durable_ext.storage.contract import InstanceRecord
 def status_body(
     record: InstanceRecord, *, show_input: bool = True, history: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The status of an instance; `historyEvents` is there only if there is a history."""
+    """The status of an instance; version, parent and `historyEvents` are there only if the instance has them."""
     body: dict[str, Any] = {
         "name": record.name,
+        **({"version": record.version} if record.version else {}),
         "instanceId": record.instance_id,
+        **({"parentInstanceId": record.parent_instance_id} if record.parent_instance_id else {}),
         "runtimeStatus": record.runtime_status.name,
         "input": json_or_text(record.input) if show_input else None,
         "customStatus": json_or_text(record.custom_status),
@@ -35,10 +36,19 @@ def _whole_seconds(moment: datetime) -> str:
 
 
 def error(status: int, message: str, cause: BaseException | None = None) -> Response:
-    """An error; with its cause the answer carries the exception's text, type and traceback as well."""
+    """An error; with its cause the answer carries the exception's text and type as well.
+
+    The documented `StackTrace` is empty: where our files are is nothing for whoever knows a URL. The log has it.
+    """
     body = {"Message": message}
     if cause is not None:
-        body["ExceptionMessage"] = str(cause)
+        body["ExceptionMessage"] = _text_of(cause)
         body["ExceptionType"] = f"{type(cause).__module__}.{type(cause).__qualname__}"
-        body["StackTrace"] = "".join(traceback.format_tb(cause.__traceback__))
+        body["StackTrace"] = ""
     return json_response(status, body)
+
+
+def _text_of(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.filename is not None:
+        return cause.strerror or type(cause).__name__
+    return str(cause)

@@ -9,8 +9,10 @@ from durable_ext.errors import FailureDetails
 from durable_ext.history import (
     EventRaised,
     ExecutionCompleted,
+    ExecutionResumed,
     ExecutionStarted,
     ExecutionSuspended,
+    ExecutionTerminated,
     HistoryEvent,
     OrchestrationRuntimeStatus,
     OrchestratorCompleted,
@@ -67,23 +69,32 @@ def test_a_chain_shows_what_happened_and_nothing_of_the_bookkeeping() -> None:
         {
             "EventType": "ExecutionStarted",
             "FunctionName": "E1_HelloSequence",
-            "Input": {"city": "Tokyo"},
+            "Input": '{"city":"Tokyo"}',
             "Timestamp": "2018-02-28T05:18:49.345237Z",
         },
         {
             "EventType": "TaskCompleted",
             "FunctionName": "E1_SayHello",
             "ScheduledTime": "2018-02-28T05:18:50.345237Z",
-            "Input": "Tokyo",
+            "Input": '"Tokyo"',
             "Result": "Hello Tokyo!",
             "Timestamp": "2018-02-28T05:18:51.345237Z",
         },
         {
             "EventType": "ExecutionCompleted",
             "OrchestrationStatus": "Completed",
+            "FailureDetails": None,
             "Result": ["Hello Tokyo!"],
             "Timestamp": "2018-02-28T05:18:52.345237Z",
         },
+    ]
+
+
+def test_what_was_folded_in_comes_after_the_time() -> None:
+    assert [list(item) for item in show_history(CHAIN)] == [
+        ["EventType", "Input", "Timestamp", "FunctionName"],
+        ["EventType", "Timestamp", "ScheduledTime", "FunctionName", "Input"],
+        ["EventType", "OrchestrationStatus", "FailureDetails", "Timestamp"],
     ]
 
 
@@ -99,7 +110,7 @@ def test_inputs_are_left_out_if_not_wanted() -> None:
 
 def test_an_activity_without_outcome_keeps_its_own_row() -> None:
     assert show_history([TaskScheduled(timestamp=T0, event_id=4, name="Slow")]) == [
-        {"EventType": "TaskScheduled", "Name": "Slow", "Timestamp": "2018-02-28T05:18:49.345237Z"}
+        {"EventType": "TaskScheduled", "Name": "Slow", "Input": None, "Timestamp": "2018-02-28T05:18:49.345237Z"}
     ]
 
 
@@ -135,6 +146,7 @@ def test_children_fold_like_activities_and_ids_of_the_two_kinds_do_not_mix() -> 
         ("TaskCompleted", None),
     ]
     assert not [item for item in items if "Version" in item]
+    assert [item.get("InstanceId") for item in items] == ["o", "l", "r", None]
 
 
 def test_timers_show_when_they_fire_but_not_their_ids() -> None:
@@ -164,5 +176,24 @@ def test_a_call_repeated_after_a_rewind_shows_both_outcomes() -> None:
 
 
 def test_reasons_are_shown() -> None:
-    (item,) = show_history([ExecutionSuspended(timestamp=T0, reason="lunch")])
-    assert item["Reason"] == "lunch"
+    items = show_history([ExecutionSuspended(timestamp=T0, reason="lunch"), ExecutionResumed(timestamp=T0)])
+    assert [item["Reason"] for item in items] == ["lunch", None]
+
+
+def test_the_reason_of_a_termination_is_its_input() -> None:
+    events = [ExecutionTerminated(timestamp=T0, reason="enough"), ExecutionTerminated(timestamp=T0)]
+    items = show_history(events)
+    assert [item["Input"] for item in items] == ["enough", None]
+    assert not [item for item in items if "Reason" in item]
+    assert not [item for item in show_history(events, with_inputs=False) if "Input" in item]
+
+
+def test_keys_are_there_even_if_nothing_is_in_them() -> None:
+    events = [
+        ExecutionStarted(timestamp=T0, name="Hello", instance_id="a", execution_id="e", start_id="e"),
+        EventRaised(timestamp=T0, name="Go"),
+        TaskScheduled(timestamp=T0, event_id=0, name="Act"),
+        TaskCompleted(timestamp=T0, task_scheduled_id=0),
+        SubOrchestrationInstanceCreated(timestamp=T0, event_id=1, name="Open", instance_id="o"),
+    ]
+    assert [item["Input"] for item in show_history(events)] == [None] * 4

@@ -241,5 +241,23 @@ async def test_what_goes_wrong_inside_is_500_and_logged(
     body = response.json()
     assert body["Message"] == "Something went wrong while processing your request"
     assert (body["ExceptionMessage"], body["ExceptionType"]) == ("disk gone", "builtins.OSError")
-    assert "broken" in body["StackTrace"]
     assert "GET /instances/one failed" in caplog.text
+    assert "in broken" in caplog.text
+
+
+async def test_an_error_shows_no_traceback_and_no_path_of_ours(
+    call: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/secret/hub.db")
+
+    monkeypatch.setattr(store, "get_instance", broken)
+    for response in (
+        await call("GET", "/instances/one"),
+        await call("POST", "/orchestrators/Nobody"),
+        await call("POST", "/orchestrators/Hello", body=b"{"),
+    ):
+        assert response.json()["StackTrace"] == ""
+        assert response.json()["ExceptionMessage"]
+        for part in (b"/secret", b".py", b"Traceback"):
+            assert part not in response.body

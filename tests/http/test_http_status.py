@@ -6,7 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from durable_ext.history import ExecutionCompleted, OrchestrationRuntimeStatus, decode_events
+from durable_ext.history import (
+    ExecutionCompleted,
+    ExecutionStarted,
+    OrchestrationRuntimeStatus,
+    ParentInstance,
+    decode_events,
+)
 from durable_ext.storage.contract import Commit, DeadLetter, Store
 
 Status = OrchestrationRuntimeStatus
@@ -40,6 +46,21 @@ async def test_the_status_code_tells_running_from_ended(call: Any, stage: Any, s
     assert body["input"] == 1
     assert (body["customStatus"], body["output"]) == ((None, None) if status is Status.Pending else ({"at": 2}, "x"))
     assert body["createdTime"] == "2018-02-28T12:00:00Z"
+
+
+async def test_version_and_parent_are_shown_of_those_that_have_them(call: Any, stage: Any, store: Store) -> None:
+    boss = ParentInstance(name="Boss", instance_id="boss", execution_id="b1", task_id=0)
+    start = ExecutionStarted(
+        timestamp=NOON, name="Hello", instance_id="one", execution_id="e", start_id="e", version="2.0", parent=boss
+    )
+    await store.create_instance(start, overridable=frozenset())
+    await stage.put("two")
+    body = (await call("GET", "/instances/one")).json()
+    assert list(body)[:5] == ["name", "version", "instanceId", "parentInstanceId", "runtimeStatus"]
+    assert (body["version"], body["parentInstanceId"]) == ("2.0", "boss")
+    listed = (await call("GET", "/instances")).json()
+    assert listed[0] == body
+    assert not {"version", "parentInstanceId"} & set(listed[1])
 
 
 @pytest.mark.parametrize("asked", [True, False])
