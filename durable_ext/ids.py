@@ -26,6 +26,8 @@ def check_instance_id(instance_id: str) -> str:
         raise InvalidInstanceIdError(str(instance_id), f"it must be a string, not {type(instance_id).__name__}")
     if not instance_id:
         raise InvalidInstanceIdError(instance_id, "it must not be empty; pass None to have one generated")
+    if not instance_id.strip():  # poison to .NET workers of the same hub
+        raise InvalidInstanceIdError(instance_id, "it must not be blank; pass None to have one generated")
     if len(instance_id) > MAX_INSTANCE_ID:
         raise InvalidInstanceIdError(
             instance_id,

@@ -86,6 +86,7 @@ class ManagementApi:
             "resume": self._resume,
             "rewind": self._rewind,
             "restart": self._restart,
+            "make_primary": self._make_primary,
         }
 
     async def handle(self, request: Request) -> Response:
@@ -146,7 +147,6 @@ class ManagementApi:
         return await self._started(request, instance_id, waiting)
 
     async def _started(self, request: Request, instance_id: str, timeout: float | None) -> Response:
-        fail_with_500 = query.flag(request, "returnInternalServerErrorOnFailure", False)
         if timeout is not None:
             try:
                 ended = await self._instances.wait_for_end(instance_id, timeout)
@@ -155,9 +155,9 @@ class ManagementApi:
             else:
                 if ended.runtime_status is Status.Completed:
                     return json_response(200, json_or_text(ended.output))
-                return _status_response(request.url, ended, status_body(ended), fail_with_500)
+                return await self._described(request, ended)
         payload = self._links.payload(
-            instance_id, base_url=self._as_reached(request.base_url, request), fail_with_500=fail_with_500
+            instance_id, base_url=self._as_reached(request.base_url, request), fail_with_500=_fails_with_500(request)
         )
         return json_response(202, payload, {"Location": payload["statusQueryGetUri"], "Retry-After": "10"})
 
@@ -166,17 +166,22 @@ class ManagementApi:
     async def _status(self, request: Request, parameters: Parameters) -> Response:
         with_input = query.flag(request, "showInput", True)
         record = await self._instances.get(parameters["instance_id"], with_input=with_input)
-        if record is None:
-            return Response(status=404)
-        history = None
+        return Response(status=404) if record is None else await self._described(request, record)
+
+    async def _described(self, request: Request, record: InstanceRecord) -> Response:
+        """The status, with what the request wants to see of it."""
+        with_input, history = query.flag(request, "showInput", True), None
         if query.flag(request, "showHistory", False):
             events = await self._instances.history_of(record)
             with_results = query.flag(request, "showHistoryOutput", False)
             if events is not None:
                 history = show_history(events, with_results=with_results, with_inputs=with_input)
         body = status_body(record, show_input=with_input, history=history)
-        asked = self._as_reached(request.url, request)
-        return _status_response(asked, record, body, query.flag(request, "returnInternalServerErrorOnFailure", False))
+        if not record.runtime_status.is_terminal:
+            asked = self._as_reached(request.url, request)
+            return json_response(202, body, {"Location": asked, "Retry-After": "5"})
+        failed = record.runtime_status is Status.Failed
+        return json_response(500 if failed and _fails_with_500(request) else 200, body)
 
     async def _history(self, request: Request, parameters: Parameters) -> Response:
         """Every event as it is stored, where `showHistory` leaves out and merges rows."""
@@ -266,6 +271,11 @@ class ManagementApi:
             return json_response(412, str(err))
         return Response(status=202)
 
+    # --- leases --------------------------------------------------------------------------------------------
+
+    async def _make_primary(self, request: Request, parameters: Parameters) -> Response:
+        return error(400, "Cannot make current app primary. This app is not using the AppLease feature.")
+
     # --- URLs --------------------------------------------------------------------------------------------
 
     def _as_reached(self, url: str, request: Request) -> str:
@@ -274,11 +284,8 @@ class ManagementApi:
         return url if origin is None else with_origin(url, origin)
 
 
-def _status_response(url: str, record: InstanceRecord, body: dict[str, Any], fail_with_500: bool) -> Response:
-    if not record.runtime_status.is_terminal:
-        return json_response(202, body, {"Location": url, "Retry-After": "5"})
-    failed = record.runtime_status is Status.Failed
-    return json_response(500 if failed and fail_with_500 else 200, body)
+def _fails_with_500(request: Request) -> bool:
+    return query.flag(request, "returnInternalServerErrorOnFailure", False)
 
 
 def _bad_argument(cause: Exception) -> Response:
@@ -296,7 +303,7 @@ def _waiting(request: Request) -> float | None:
         return None
     if interval > timeout:
         text = f"Total timeout {timeout:g} should be bigger than retry timeout {interval:g}"
-        raise _BadRequestError(_bad_argument(ValueError(text)))
+        raise _BadRequestError(error(400, text))
     return timeout
 
 

@@ -16,7 +16,7 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`operation` names the method of the API that answers. Segments in braces are parameters."""
+    """`operation` names the method of the API that answers. Segments in braces are parameters, method "*" is any."""
 
     method: str
     template: str
@@ -39,6 +39,7 @@ ROUTES = (
     Route("POST", "instances/{instance_id}/resume", "resume", Scope.INSTANCE),
     Route("POST", "instances/{instance_id}/rewind", "rewind", Scope.INSTANCE),
     Route("POST", "instances/{instance_id}/restart", "restart", Scope.INSTANCE),
+    Route("*", "makeprimary", "make_primary", Scope.HUB),
 )
 
 
@@ -50,7 +51,7 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
     # Split before decoding: an event's name may hold an encoded slash.
     segments = path.strip("/").split("/")
     for route in ROUTES:
-        if route.method != method.upper():
+        if route.method not in ("*", method.upper()):
             continue
         parameters = _fit(route.template.split("/"), segments)
         if parameters is not None:

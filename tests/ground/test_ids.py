@@ -21,7 +21,7 @@ from durable_ext.ids import (
 )
 
 
-@pytest.mark.parametrize("good", ["a", "x" * 256, "order@7", "a b", "ü", "漢字", "a:0", "%2F", ".", "a'\"b", "\u00a0"])
+@pytest.mark.parametrize("good", ["a", "x" * 256, "order@7", "a b", "ü", "漢字", "a:0", "%2F", ".", "a'\"b", "a\u00a0"])
 def test_an_id_within_the_rules_is_returned_as_given(good: str) -> None:
     assert check_instance_id(good) == good
 
@@ -30,6 +30,8 @@ def test_an_id_within_the_rules_is_returned_as_given(good: str) -> None:
     ("bad", "rule"),
     [
         ("", "must not be empty"),
+        (" ", "must not be blank"),
+        ("\u00a0\u3000", "must not be blank"),
         ("x" * 257, "must not exceed 256 characters"),
         ("@counter@7", "leading '@'"),
         ("a/b", "'/'"),

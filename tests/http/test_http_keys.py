@@ -19,6 +19,7 @@ HUB_ONLY = [
     ("POST", "/orchestrators/Hello"),
     ("POST", "/orchestrators/Hello/one"),
     ("GET", "/deadletters"),
+    ("POST", "/makeprimary"),
 ]
 OF_ONE = [
     ("GET", "/instances/one"),

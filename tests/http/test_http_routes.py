@@ -52,7 +52,7 @@ UNKNOWN = [
     ("GET", "/entities/Counter/steps"),
     ("POST", "/entities/Counter/steps"),
     ("GET", "/entities"),
-    ("POST", "/makeprimary"),
+    ("POST", "/makeprimary/x"),
 ]
 
 
@@ -63,6 +63,17 @@ async def test_a_wrong_verb_or_an_unknown_path_is_404_without_a_body(
     await stage.put("one")
     response = await call(method, path)
     assert (response.status, response.body) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/makeprimary"), ("GET", "/MakePrimary/"), ("PUT", "/makeprimary")]
+)
+async def test_there_is_no_lease_to_take_whatever_the_verb(call: Any, method: str, path: str) -> None:
+    response = await call(method, path)
+    assert response.status == 400
+    assert response.json() == {
+        "Message": "Cannot make current app primary. This app is not using the AppLease feature."
+    }
 
 
 def test_every_operation_of_the_table_is_answered(hub_with: Any) -> None:

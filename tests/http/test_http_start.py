@@ -125,7 +125,9 @@ async def test_an_unknown_orchestrator_is_400_and_the_known_ones_are_named(call:
     )
 
 
-@pytest.mark.parametrize("segment", ["@one", "a%2Fb", "a%5Cb", "a%23b", "a%3Fb", "a%00b", "a%7Fb", "x" * 257])
+@pytest.mark.parametrize(
+    "segment", ["%20", "%20%20", "@one", "a%2Fb", "a%5Cb", "a%23b", "a%3Fb", "a%00b", "a%7Fb", "x" * 257]
+)
 async def test_an_id_that_breaks_a_rule_is_400(call: Any, segment: str) -> None:
     response = await call("POST", f"/orchestrators/Hello/{segment}")
     assert response.status == 400
@@ -170,6 +172,12 @@ class TestWaiting:
         assert response.status == 500
         assert response.json()["output"] == "no luck"
 
+    async def test_the_status_of_a_failure_has_what_was_asked_for(self, call: Any, stage: Any) -> None:
+        query = "timeout=30&pollingInterval=1&showHistory=true&showInput=false"
+        response = await self.finish(call, stage, query, Status.Failed, "no luck")
+        assert response.json() == (await call("GET", "/instances/one?showHistory=true&showInput=false")).json()
+        assert response.json()["historyEvents"]
+
     async def test_a_timeout_answers_as_if_nobody_had_waited(self, call: Any) -> None:
         target = "/orchestrators/Hello/one?timeout=0&pollingInterval=0&returnInternalServerErrorOnFailure=true"
         response = await call("POST", target)
@@ -183,7 +191,7 @@ class TestWaiting:
     async def test_an_interval_above_the_timeout_is_400_and_starts_nothing(self, call: Any) -> None:
         response = await call("POST", "/orchestrators/Hello/one?timeout=1&pollingInterval=2.5")
         assert response.status == 400
-        assert response.json()["ExceptionMessage"] == "Total timeout 1 should be bigger than retry timeout 2.5"
+        assert response.json() == {"Message": "Total timeout 1 should be bigger than retry timeout 2.5"}
         assert (await call("GET", "/instances/one")).status == 404
 
 
@@ -212,6 +220,14 @@ class TestRestart:
         response = await call("POST", "/instances/gone/restart")
         assert response.status == 400
         assert response.json() == {"Message": "InstanceId does not match a valid orchestration instance."}
+
+    async def test_an_interval_above_the_timeout_is_400_and_restarts_nothing(self, call: Any, stage: Any) -> None:
+        await stage.put("one", Status.Completed)
+        target = "/instances/one/restart?restartWithNewInstanceId=false&timeout=1&pollingInterval=2"
+        response = await call("POST", target)
+        assert response.status == 400
+        assert response.json() == {"Message": "Total timeout 1 should be bigger than retry timeout 2"}
+        assert (await call("GET", "/instances/one")).json()["runtimeStatus"] == "Completed"
 
     async def test_it_can_be_waited_for(self, call: Any, stage: Any) -> None:
         await stage.put("one", Status.Completed)
