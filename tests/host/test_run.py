@@ -145,7 +145,7 @@ def test_an_activity_that_kills_its_host_fails_after_the_next_start_and_takes_no
         ask(f"{url}/api/durabletask/orchestrators/kill/killer", "POST")
         assert process.wait() == 7
     with running_host(app_dir) as (process, url):
-        ask(f"{url}/api/durabletask/instances/bystander/raiseEvent/go", "POST", b"null")
+        ask(f"{url}/api/durabletask/instances/bystander/raiseEvent/go", "POST", {})
         assert _wait(url, "bystander")["runtimeStatus"] == "Completed"
         ended = _wait(url, "killer")
         process.signal(signal.SIGTERM)
