@@ -9,6 +9,7 @@ from uuid import UUID
 
 from durable_ext import ids
 from durable_ext.engine.actions import Action, CallActivity, CallSubOrchestrator, SendEvent
+from durable_ext.engine.arguments import result_type, retry_of
 from durable_ext.engine.attempts import attempt, duration
 from durable_ext.engine.execution import Continuation, Execution, child_id
 from durable_ext.engine.waits import RAISE, EventWait, Expiry
@@ -96,10 +97,10 @@ class DurableOrchestrationContext:
         def make(action_id: int, attempt: int) -> Action:
             return CallActivity(action_id=action_id, name=callee.name, input=payload, attempt=attempt)
 
-        result_type = expected_type if expected_type is not None else callee.result_type
+        restored_to = result_type(expected_type, callee.result_type)
         if retry_policy is None and timeout is None:
-            return self._execution.call(make, result_type)
-        return attempt(self._execution, make, result_type, retry_policy, timeout)
+            return self._execution.call(make, restored_to)
+        return attempt(self._execution, make, restored_to, retry_of(retry_policy), timeout)
 
     def call_activity_with_retry(
         self, name: Any, retry_options: RetryPolicy, input_: Any = None, expected_type: Any = None
@@ -122,12 +123,11 @@ class DurableOrchestrationContext:
         Without an `instance_id` the child's follows from this call. A child that fails or is terminated, or whose id
         is already live, raises `SubOrchestrationFailedError`. Raises `InvalidInstanceIdError` on a bad id.
         """
-        make, result_type = self._sub_orchestration(name, input_, instance_id, version)
-        if expected_type is not None:
-            result_type = expected_type
+        make, declared = self._sub_orchestration(name, input_, instance_id, version)
+        restored_to = result_type(expected_type, declared)
         if retry_policy is None:
-            return self._execution.call(make, result_type)
-        return attempt(self._execution, make, result_type, retry_policy, None)
+            return self._execution.call(make, restored_to)
+        return attempt(self._execution, make, restored_to, retry_of(retry_policy), None)
 
     def call_sub_orchestrator_with_retry(
         self,
