@@ -11,9 +11,10 @@ import contextvars
 import sys
 from asyncio import events
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from typing import Any, NoReturn, Protocol, cast
 
+from durable_ext.engine import strays
 from durable_ext.errors import OrchestratorCodeError
 
 _IN_ACTIVITY = "do it in an activity: `await context.call_activity(...)`"
@@ -79,8 +80,8 @@ class DurableFuture(asyncio.Future[Any]):
     __slots__ = ("_stable_hash",)
 
     def __init__(self, *, loop: DeterministicLoop) -> None:
-        super().__init__(loop=loop)
         self._stable_hash = loop.next_hash()
+        super().__init__(loop=loop)
 
     def __hash__(self) -> int:
         return self._stable_hash
@@ -167,7 +168,18 @@ class DeterministicLoop(RefusingLoop):
     They share asyncio's global set of tasks, where equal hashes would make it slow.
     """
 
-    __slots__ = ("_hashes", "_now", "_ready", "_salt", "_tasks_made", "_timers", "agens", "tasks")
+    __slots__ = (
+        "_ensured",
+        "_hashes",
+        "_is_making",
+        "_now",
+        "_ready",
+        "_salt",
+        "_tasks_made",
+        "_timers",
+        "agens",
+        "tasks",
+    )
 
     advice = ""
 
@@ -175,6 +187,8 @@ class DeterministicLoop(RefusingLoop):
         self._ready: deque[events.Handle] = deque()
         self._salt, self._hashes, self._tasks_made = salt, 0, 0
         self._now, self._timers = now, timers
+        self._is_making = False
+        self._ensured: dict[int, _Task] = {}  # by the ids of coroutines that somebody holds meanwhile
         self.tasks: dict[_Task, None] = {}
         self.agens: list[AsyncGenerator[Any, Any]] = []
 
@@ -194,11 +208,21 @@ class DeterministicLoop(RefusingLoop):
         return bool(self._ready)
 
     def next_hash(self) -> int:
-        """A number that depends on the instance and on how many came before, and on nothing else."""
+        """The hash of a future that is made next. It depends on the instance and on how many came before only."""
         self._hashes += 1
+        self._is_making = True
         return (self._salt + self._hashes * _HASH_STEP) & _HASH_MASK
 
     # --- what asyncio calls --------------------------------------------------------------------------
+
+    def get_debug(self) -> bool:
+        """Off, always. Every future and handle asks while it is made, so those nobody announced are found out here."""
+        if self._is_making:
+            self._is_making = False
+        else:
+            strays.take_in(sys._getframe(1), self.next_hash)
+            self._is_making = False
+        return False
 
     def time(self) -> float:
         """The orchestrator's current time, in seconds."""
@@ -208,6 +232,7 @@ class DeterministicLoop(RefusingLoop):
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> events.Handle:
         """Run in this turn, after what is already scheduled."""
+        self._is_making = True
         handle = events.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -216,6 +241,7 @@ class DeterministicLoop(RefusingLoop):
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Run after `delay` seconds, by a durable timer."""
+        self._is_making = True
         handle = _DurableTimerHandle(self._now() + delay, callback, args, self, context)
         handle.timer_id = self._timers.set(delay, lambda: self._ready.append(handle))
         return handle
@@ -229,6 +255,9 @@ class DeterministicLoop(RefusingLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         if isinstance(handle, _DurableTimerHandle):
             self._timers.cancel(handle.timer_id)
+
+    def get_task_factory(self) -> None:
+        """None is set."""
 
     def create_future(self) -> DurableFuture:
         """A future of this loop."""
@@ -248,6 +277,18 @@ class DeterministicLoop(RefusingLoop):
                 f"a coroutine was expected, got {coro!r}. "
                 f"A durable call is under way once it is made: await it, or pass it to asyncio.gather"
             )
+        maker = sys._getframe(1)
+        if strays.is_ensured(maker) and (given := strays.given_to_as_completed(maker)) is not None:
+            return self._ensure_in_order(coro, given)
+        return self._make_task(coro, name, context)
+
+    def _ensure_in_order(self, coro: Any, given: Iterable[Any]) -> _Task:
+        """The task of one of several coroutines that are asked for in no order: all are made with the first."""
+        if id(coro) not in self._ensured:
+            self._ensured = {id(each): self._make_task(each) for each in dict.fromkeys(given)}
+        return self._ensured.pop(id(coro))
+
+    def _make_task(self, coro: Any, name: object = None, context: contextvars.Context | None = None) -> _Task:
         self._tasks_made += 1
         task = _Task(_Guarded(coro, self), loop=self, name=str(name or f"Task-{self._tasks_made}"), context=context)
         self.tasks[task] = None

@@ -104,6 +104,13 @@ class Race:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Several tasks in a set, taken out as they complete; a call is made for each that is left after the first."""
+
+    tasks: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Tell:
     """Something without an outcome."""
 
@@ -182,6 +189,11 @@ def poll(left: list[Any], back: int, said: list[Any]) -> None:
         said.append(shown(wait.get_result()) if wait.is_completed else "open")
 
 
+def follow_up(context: Any, made: list[Any], pool: set[Any]) -> list[Any]:
+    """A call for each open task, in the order of the set."""
+    return [context.call_activity("left", [0, made.index(each)]) for each in pool if not each.is_completed]
+
+
 def read(context: Any) -> list[Any]:
     return [str(context.current_utc_datetime), context.new_uuid(), str(context.new_guid())]
 
@@ -223,6 +235,14 @@ def as_generator(program: Program) -> Callable[..., Any]:
                         said.append(shown((yield task)))
                     elif after:
                         said.append(shown((yield task)))
+                case Pool(tasks=several):
+                    made = [each.task(context) for each in several]
+                    pool = set(made)
+                    while pool:
+                        pool.remove(winner := (yield context.task_any(pool)))
+                        said.append(made.index(winner))
+                        if len(pool) + 1 == len(made):
+                            said.append(shown((yield context.task_all(follow_up(context, made, pool)))))
                 case _:
                     tasks.append(step.task(context))
                     said.append(shown((yield tasks[-1])))
@@ -269,6 +289,14 @@ def as_coroutine(program: Program) -> Callable[..., Any]:
                         said.append(shown(await task))
                     elif after:
                         said.append(shown(await task))
+                case Pool(tasks=several):
+                    made = [each.task(context) for each in several]
+                    pool = set(made)
+                    while pool:
+                        pool.remove(winner := await context.task_any(pool))
+                        said.append(made.index(winner))
+                        if len(pool) + 1 == len(made):
+                            said.append(shown(await context.task_all(follow_up(context, made, pool))))
                 case Branches(branches=branches, how=how):
                     logs: list[list[Any]] = [[] for _ in branches]
                     made = [steps(context, each, log, []) for each, log in zip(branches, logs, strict=True)]
@@ -310,6 +338,18 @@ async def side_by_side(made: list[Any], how: str, said: list[Any]) -> None:
             for each in pending:
                 each.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+        case "gathers":
+            pending: Any = [asyncio.gather(each, return_exceptions=True) for each in made]
+            numbers = {each: number for number, each in enumerate(pending)}
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                said.append([numbers[each] for each in done])
+        case "as_completed":
+            for each in asyncio.as_completed(made):
+                try:
+                    await each
+                except CAUGHT as error:
+                    said.append(type(error).__name__)
         case "timeout":
             try:
                 async with asyncio.timeout(1):
@@ -365,12 +405,14 @@ def blocks(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 def blocks_and_branches(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     branches = st.lists(bodies(inner, 3), min_size=1, max_size=3).map(tuple)
-    hows = st.sampled_from(["gather", "group", "wait", "timeout", "shield"])
+    hows = st.sampled_from(["gather", "group", "wait", "gathers", "as_completed", "timeout", "shield"])
     return blocks(inner) | st.builds(Branches, branches, hows)
 
 
-steps = st.recursive(plain_steps, blocks, max_leaves=6)
-async_steps = st.recursive(plain_steps, blocks_and_branches, max_leaves=8)
+pools = st.builds(Pool, st.lists(tasks, min_size=1, max_size=6).map(tuple))
+ordered_steps = st.recursive(plain_steps, blocks, max_leaves=6)  # without sets, which each form orders in its own way
+steps = st.recursive(plain_steps | pools, blocks, max_leaves=6)
+async_steps = st.recursive(plain_steps | pools, blocks_and_branches, max_leaves=8)
 
 
 def programs(

@@ -13,7 +13,7 @@ import engine_programs as made_up
 import msgspec
 import pytest
 from engine_hub import ACTIONS, CODEC, EPOCH, Status, state_of
-from engine_programs import Program, as_coroutine, as_generator, async_steps, either, programs, steps
+from engine_programs import Program, as_coroutine, as_generator, async_steps, either, ordered_steps, programs, steps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -380,7 +380,7 @@ def test_replaying_a_finished_history_changes_nothing(made: Any, order: Any, nam
         assert turn.output == played.turns[-1].output
 
 
-@given(programs(steps, reads_time=True), choices, external)
+@given(programs(ordered_steps, reads_time=True), choices, external)
 def test_generator_and_coroutine_agree(program: Program, order: Any, names: Any) -> None:
     first, second = run(as_generator(program), order, names), run(as_coroutine(program), order, names)
     assert outcome(first)[:3] == outcome(second)[:3]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import engine_programs as made_up
 import pytest
 from engine_hub import Instance, Status, play
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ACTIVITIES = {f"slow{n}": lambda value: value for n in range(4)}
 DURATIONS = {f"slow{n}": n for n in range(4)}
@@ -193,3 +198,198 @@ def test_a_deep_failure_and_a_deep_cancellation_arrive() -> None:
         return said
 
     assert play(orchestrator, check=False).output == ["ActivityFailedError", "OrchestratorCodeError"]
+
+
+# --- asyncio's sets ---------------------------------------------------------------------------------
+
+
+async def step(context: Any, number: int) -> Any:
+    first = await context.call_activity(f"slow{number * 7 % 4}", number)
+    return await context.call_activity("echo", first)
+
+
+async def as_completed_over_coroutines(context: Any) -> Any:
+    return [await each for each in asyncio.as_completed([step(context, n) for n in range(20)])]
+
+
+async def as_completed_over_one_coroutine_twice(context: Any) -> Any:
+    made = step(context, 1)
+    return [await each for each in asyncio.as_completed((made, step(context, 2), made))]
+
+
+async def as_completed_in_time_and_not(context: Any) -> Any:
+    said = []
+    for each in asyncio.as_completed([step(context, n) for n in range(20)], timeout=2):
+        try:
+            said.append(await each)
+        except TimeoutError:
+            said.append("late")
+    return said
+
+
+async def wait_for_gathers(context: Any) -> Any:
+    pending: Any = [asyncio.gather(step(context, n), step(context, n + 1)) for n in range(0, 40, 2)]
+    numbers = {each: n for n, each in enumerate(pending)}
+    order = []
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            order.append(numbers[each])
+            await context.call_activity("echo", numbers[each])
+    return order
+
+
+async def as_completed_over_gathers(context: Any) -> Any:
+    made = [asyncio.gather(step(context, n), step(context, n + 1)) for n in range(0, 40, 2)]
+    return [await each for each in asyncio.as_completed(made)]
+
+
+async def a_set_of_futures_and_tasks(context: Any) -> Any:
+    loop = asyncio.get_running_loop()
+    made: list[Any] = [asyncio.create_task(step(context, n)) for n in range(10)]
+    made += [asyncio.ensure_future(step(context, n)) for n in range(10)]
+    made += [asyncio.shield(each) for each in made[:10]]
+    made += [asyncio.gather(each, loop.create_future()) for each in made[:10]]
+    return [await context.call_activity("echo", made.index(each)) for each in set(made)]
+
+
+ORDERED = [
+    as_completed_over_coroutines,
+    as_completed_over_one_coroutine_twice,
+    as_completed_in_time_and_not,
+    wait_for_gathers,
+    as_completed_over_gathers,
+    a_set_of_futures_and_tasks,
+]
+
+
+@pytest.mark.parametrize("orchestrator", ORDERED, ids=lambda each: each.__name__)
+def test_what_asyncio_puts_into_sets_replays(orchestrator: Any) -> None:
+    check(orchestrator)
+
+
+def test_tasks_of_as_completed_begin_in_the_order_they_were_given() -> None:
+    instance = check(as_completed_over_coroutines)
+    assert [item.input for item in instance.work[:20]] == [str(n) for n in range(20)]
+
+
+def test_a_gather_can_still_be_cancelled() -> None:
+    async def orchestrator(context: Any) -> Any:
+        both = asyncio.gather(context.call_activity("never"), context.call_activity("never"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(both, 1)
+        return repr(both)
+
+    assert check(orchestrator).output == "<_GatheringFuture finished exception=CancelledError()>"
+
+
+async def make_a_future(context: Any) -> Any:
+    asyncio.Future()
+
+
+async def make_a_future_of_ones_own(context: Any) -> Any:
+    class Mine(asyncio.Future[Any]):
+        def __init__(self) -> None:
+            super().__init__()
+
+    Mine()
+
+
+async def make_a_task(context: Any) -> Any:
+    made = step(context, 1)
+    try:
+        asyncio.Task(made)
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize(
+    "make", [make_a_future, make_a_future_of_ones_own, make_a_task], ids=lambda each: each.__name__
+)
+def test_a_future_or_task_made_past_the_loop_raises_at_that_line(make: Callable[..., Any]) -> None:
+    async def orchestrator(context: Any) -> Any:
+        await context.call_activity("echo", 1)
+        await make(context)
+
+    instance = play(orchestrator)
+    assert instance.failure.error_type == "OrchestratorCodeError"
+    assert "create_future() or asyncio.create_task(...)" in instance.output
+    assert make.__name__ in (instance.failure.stack_trace or "")
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, iter, "mixed"])
+def test_as_completed_over_coroutines_in_no_order_raises_and_says_what_to_do(kind: Any) -> None:
+    async def orchestrator(context: Any) -> Any:
+        made: list[Any] = [step(context, n) for n in range(3)]
+        others = [context.call_activity("echo", 1)] if kind == "mixed" else []
+        try:
+            given = [*made, *others] if kind == "mixed" else kind(made)
+            return [await each for each in asyncio.as_completed(given)]
+        finally:
+            for each in made:
+                each.close()
+
+    instance = play(orchestrator)
+    assert instance.failure.error_type == "OrchestratorCodeError"
+    assert "asyncio.create_task(step(n))" in instance.output
+
+
+def test_the_debug_mode_and_the_task_factory_can_be_asked_for() -> None:
+    async def orchestrator(context: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return [loop.get_debug(), loop.get_task_factory()]
+
+    assert check(orchestrator).output == [False, None]
+
+
+# --- programs made up -------------------------------------------------------------------------------
+
+POOLS = st.builds(made_up.Pool, st.lists(made_up.tasks, min_size=3, max_size=8).map(tuple))
+TOGETHER = st.builds(
+    made_up.Branches,
+    st.lists(st.lists(POOLS | made_up.calls, max_size=2).map(tuple), min_size=3, max_size=5).map(tuple),
+    st.sampled_from(["gathers", "as_completed", "wait", "group"]),
+)
+
+
+def programs(*steps: st.SearchStrategy[Any]) -> st.SearchStrategy[made_up.Program]:
+    body = st.lists(st.one_of(*steps), min_size=1, max_size=2).map(tuple)
+    return st.builds(made_up.Program, st.tuples(body))
+
+
+def answer(value: Any) -> Any:
+    failures, result = value
+    if failures:
+        raise ValueError(result)
+    return result
+
+
+def check_replay(orchestrator: Any) -> None:
+    """Play warm and cold, one event to a turn and all in one: each way the same history, whatever the order in sets."""
+    for merge in (False, True):
+        warm, cold = (
+            play(
+                orchestrator,
+                activities=dict.fromkeys(("a0", "a1", "a2", "left"), answer),
+                durations={"a0": 2, "a1": 1, "left": 1},
+                orchestrators={"child": lambda context: answer(context.get_input())},
+                events=[(1, "x", 1), (3, "y", 2), (4, "x", 3)],
+                merge=merge,
+                cold=cold,
+            )
+            for cold in (False, True)
+        )
+        assert warm.history == cold.history
+        assert warm.turns[-1].output == cold.turns[-1].output
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(programs(POOLS))
+def test_generators_with_sets_of_tasks_replay(program: made_up.Program) -> None:
+    check_replay(made_up.as_generator(program))
+
+
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@given(programs(POOLS, TOGETHER))
+def test_coroutines_with_sets_of_tasks_replay(program: made_up.Program) -> None:
+    check_replay(made_up.as_coroutine(program))
