@@ -14,11 +14,14 @@ from durable_ext.engine.execution import Execution
 from durable_ext.engine.futures import EventFuture, TaskFuture
 from durable_ext.engine.loop import DeterministicLoop, durable_loop
 from durable_ext.engine.tasks import Observed
+from durable_ext.engine.unbegun import unbegun
 from durable_ext.errors import OrchestratorCodeError
 
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
 _MAX_CALLBACKS = 5_000_000
 _CLOSING_CALLBACKS = 10_000
+
+_NEVER = -1  # the id of a timer that is not set
 
 
 class CoroutineTasks:
@@ -129,6 +132,7 @@ class CoroutineDriver:
     def close(self) -> None:
         """Cancels first, so that `finally` and `async with` run; breaks off the rest."""
         open_tasks = list(self.loop.tasks)
+        not_begun = unbegun(task.get_coro() for task in open_tasks)
         for task in open_tasks:
             task.cancel()
         self._drain()
@@ -141,6 +145,9 @@ class CoroutineDriver:
             del tasks[task]
             break_off(task.get_coro())
         self.loop.agens.clear()
+        for coroutine in not_begun:
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def _drain(self) -> None:
         try:
@@ -159,9 +166,12 @@ class _LoopTimers:
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
         execution = self._execution
-        fire_at = execution.now + timedelta(seconds=max(delay, 0.0))
+        try:
+            fire_at = execution.now + timedelta(seconds=max(delay, 0.0))
+        except OverflowError:
+            return _NEVER  # `asyncio.sleep(math.inf)`, or past the last date there is
         if execution.refuses():
-            return -1
+            return _NEVER
         return execution.set_timer(fire_at, lambda value, error: fired())
 
     def cancel(self, timer_id: int) -> None:

@@ -329,7 +329,11 @@ class Sandbox:
     def run(self, step: Callable[..., None], *args: Any) -> None:
         """Run `step` inside."""
         outer_loop = events._get_running_loop()
+        # Left meanwhile: from Python 3.14 on a thread, not a loop, has but one current task.
+        outer_task = asyncio.current_task(outer_loop) if outer_loop is not None else None
         outer_hooks = sys.get_asyncgen_hooks()
+        if outer_loop is not None and outer_task is not None:
+            asyncio.tasks._leave_task(outer_loop, outer_task)
         if isinstance(self._loop, DeterministicLoop):
             sys.set_asyncgen_hooks(self._loop.asyncgen_started, _collected)
         events._set_running_loop(self._loop)
@@ -338,6 +342,8 @@ class Sandbox:
         finally:
             events._set_running_loop(outer_loop)
             sys.set_asyncgen_hooks(*outer_hooks)
+            if outer_loop is not None and outer_task is not None:
+                asyncio.tasks._enter_task(outer_loop, outer_task)
 
 
 def _collected(agen: Any) -> None:

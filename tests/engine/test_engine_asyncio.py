@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import os
 import subprocess
 import sys
@@ -191,6 +192,20 @@ def test_sleep_is_a_durable_timer() -> None:
 
     instance = check(orchestrator, ["slept", 3600])
     assert seconds(instance) == [3600]
+
+
+@pytest.mark.parametrize("forever", [math.inf, 1e18])
+def test_a_sleep_without_end_sets_no_timer(forever: float) -> None:
+    async def orchestrator(context: Any) -> Any:
+        sleeper = asyncio.create_task(asyncio.sleep(forever))
+        async with asyncio.timeout(forever):
+            await context.call_activity("slow", 1)
+        sleeper.cancel()
+        await asyncio.wait([sleeper])
+        return [sleeper.cancelled(), passed(context)]
+
+    instance = check(orchestrator, [True, 10], **SLOW)
+    assert not instance.recorded(TimerCreated)
 
 
 def test_loop_timers_are_durable_and_can_be_cancelled() -> None:
@@ -382,6 +397,22 @@ async def test_the_hosts_loop_and_task_are_untouched() -> None:
     assert asyncio.current_task() is task
     assert sys.get_asyncgen_hooks() == hooks
     await asyncio.sleep(0)
+
+
+async def test_the_hosts_task_is_not_current_while_an_orchestrator_runs(form: Any) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    seen: list[Any] = []
+
+    def orchestrator(context: Any) -> Any:
+        seen.append(asyncio.current_task(loop))
+        yield context.call_activity("echo")
+        seen.append(asyncio.current_task(loop))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        play(form(orchestrator))
+    assert seen == [None, None, None]  # begun, replayed by the hub's check, gone on
+    assert asyncio.current_task() is task
 
 
 def test_orchestrators_can_play_in_several_threads_at_once() -> None:

@@ -504,6 +504,55 @@ def test_unloading_leaves_nothing_behind_for_the_collector_to_find() -> None:
     assert dropped() is None
 
 
+async def step(context: Any, number: int) -> Any:
+    return await context.call_activity("late", number)
+
+
+async def coroutines_in_a_list(context: Any) -> Any:
+    steps = [step(context, n) for n in range(3)]
+    return [await each for each in steps]
+
+
+async def coroutines_in_a_loop(context: Any) -> Any:
+    total = 0
+    for each in [step(context, n) for n in range(3)]:
+        total += await each
+    return total
+
+
+async def coroutines_in_keeping(context: Any) -> Any:
+    kept: Any = {"later": (step(context, 1), [step(context, 2)])}
+    inside = asyncio.create_task(coroutines_in_a_list(context))
+    await context.call_activity("late", 0)
+    return [await kept["later"][0], await kept["later"][1][0], await inside]
+
+
+async def coroutines_of_a_finally(context: Any) -> Any:
+    last = step(context, 1)
+    try:
+        await context.call_activity("late", 0)
+    finally:
+        await last
+
+
+@pytest.mark.parametrize(
+    "orchestrator",
+    [coroutines_in_a_list, coroutines_in_a_loop, coroutines_in_keeping, coroutines_of_a_finally],
+    ids=lambda each: each.__name__,
+)
+def test_coroutines_made_first_and_awaited_later_are_no_news_when_they_are_unloaded(
+    orchestrator: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    instance = evict(orchestrator)
+    instance.session = None
+    gc.collect()
+    assert [str(each.message) for each in recwarn] == []
+
+
+def test_coroutines_made_first_go_on_after_the_orchestrator_was_unloaded() -> None:
+    assert goes_on(evict(coroutines_in_keeping)) == [1, 2, [0, 1, 2]]
+
+
 def test_an_evicted_loop_of_tight_generators_can_be_unloaded_a_thousand_times() -> None:
     hub = Hub(activities={"never": lambda value: NEVER}, check=False)
     instance = hub.start(waiting_in_finally)
