@@ -4,7 +4,7 @@ r"""Function chaining, with retries and compensation.
 good, `except` undoes the earlier one, as in any Python program::
 
     curl "http://localhost:7071/api/durabletask/orchestrators/ProcessOrder?timeout=10&pollingInterval=1" \
-         -d '{"item": "book", "amount": 12, "limit": 100}'
+         -H "Content-Type: application/json" -d '{"item": "book", "amount": 12, "limit": 100}'
 
 With an amount above the limit the charge fails, and the output says that the reservation was released.
 

@@ -4,7 +4,7 @@ An activity takes one input. Pass several values as a tuple, a list or an object
 parameter says what they are restored to::
 
     curl "http://localhost:7071/api/durabletask/orchestrators/GetCourseRecommendations?timeout=10&pollingInterval=1" \
-         -d 2
+         -H "Content-Type: application/json" -d 2
 
 waits up to ten seconds for the output::
 

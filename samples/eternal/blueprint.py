@@ -3,7 +3,7 @@ r"""Eternal orchestration: the same again and again, without a history that grow
 `PeriodicCleanup` cleans up, waits, and begins anew with `continue_as_new`: same instance, next input, empty history::
 
     curl -X POST http://localhost:7071/api/durabletask/orchestrators/PeriodicCleanup/cleanup \
-         -d '{"every_seconds": 3600}'
+         -H "Content-Type: application/json" -d '{"every_seconds": 3600}'
 
 It ends when somebody sends it the event `Stop`, which no restart of the loop loses, or terminates it::
 

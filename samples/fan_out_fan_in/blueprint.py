@@ -3,7 +3,7 @@ r"""Fan-out/fan-in: many activities at the same time, and one result of them all
 `CountWords` counts the words of every text in its own activity, in parallel, and adds them up::
 
     curl "http://localhost:7071/api/durabletask/orchestrators/CountWords?timeout=10&pollingInterval=1" \
-         -d '["one two", "three", "four five six"]'
+         -H "Content-Type: application/json" -d '["one two", "three", "four five six"]'
 
 Calls are scheduled when they are made, so the list holds activities that run already; `task_all` waits for all
 of them, and their results come in the order of the calls, whatever finished first. In an `async def` orchestrator the

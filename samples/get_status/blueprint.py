@@ -3,7 +3,7 @@ r"""GetStatus: ask how an instance is doing.
 `Countdown` shows its progress as its custom status::
 
     curl -X POST http://localhost:7071/api/durabletask/orchestrators/Countdown/launch \
-         -d '{"start": 10, "seconds": 1}'
+         -H "Content-Type: application/json" -d '{"start": 10, "seconds": 1}'
     curl http://localhost:7071/api/GetStatus/launch
 
 `Countdown` is `async def`: inside an orchestrator `asyncio.sleep` is a durable timer, which survives restarts.

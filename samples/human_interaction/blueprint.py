@@ -3,7 +3,7 @@ r"""Human interaction: ask somebody, wait for the answer, and do without it in t
 ::
 
     curl -X POST http://localhost:7071/api/durabletask/orchestrators/ApprovalWorkflow/vacation \
-         -d '{"what": "two weeks in May", "answer_within_seconds": 86400}'
+         -H "Content-Type: application/json" -d '{"what": "two weeks in May", "answer_within_seconds": 86400}'
     curl -X POST http://localhost:7071/api/durabletask/instances/vacation/raiseEvent/Approval \
          -H "Content-Type: application/json" -d true
 

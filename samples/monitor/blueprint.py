@@ -3,7 +3,7 @@ r"""Monitor: look at something again and again, until it is as wanted or time is
 `WaitForFile` looks every few seconds whether a file is there::
 
     curl -X POST http://localhost:7071/api/durabletask/orchestrators/WaitForFile \
-         -d '{"path": "/tmp/report.pdf", "every_seconds": 5, "for_seconds": 3600}'
+         -H "Content-Type: application/json" -d '{"path": "/tmp/report.pdf", "every_seconds": 5, "for_seconds": 3600}'
 
 Between two looks nothing runs: the instance waits for a durable timer. The clock would tell another time in a replay,
 so the end is reckoned with `context.current_utc_datetime`.
