@@ -19,5 +19,7 @@ class Complaints(logging.LoggerAdapter[logging.Logger]):
         if isinstance(error, HttpProcessingError):
             first_line = error.message.partition("\n")[0].rstrip(": ")
             super().log(min(level, logging.WARNING), "a request could not be read: %s", printable(first_line)[:200])
+        elif isinstance(error, ConnectionError):  # it hung up before its request was whole
+            super().log(logging.DEBUG, "a client is gone: %s", error)
         else:
             super().log(level, msg, *args, **more)

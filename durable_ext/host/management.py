@@ -16,9 +16,9 @@ async def answer(
     api: ManagementApi, door: Door, request: web.Request, target: Target, authority: str, prefix: str, path: str
 ) -> web.StreamResponse:
     """Let the API answer a request; `path` is what follows `prefix`, still percent-encoded."""
-    body = await request.read()
     try:
         door.check_sender(authority, request.headers)
+        body = await request.read()
         if body:
             _check_type(request, path)
     except NotAdmittedError as refusal:
