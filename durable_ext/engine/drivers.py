@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from itertools import count
+from pathlib import Path
 from typing import Any, Protocol
 
 from durable_ext.engine.coroutines import CoroutineDriver, CoroutineTasks, loop_for
@@ -16,6 +17,9 @@ from durable_ext.engine.execution import Execution
 from durable_ext.engine.loop import MAX_CORRECTIONS
 from durable_ext.engine.tasks import EventTask, Observed, TaskBase, TaskState, TimerTask, WhenAllTask, WhenAnyTask
 from durable_ext.errors import OrchestratorCodeError
+
+# What is sent so many outcomes in a row without waiting for a new one is a loop around a task that has its outcome.
+MAX_ANSWERS = 1_000_000
 
 
 class Driver(Protocol):
@@ -92,8 +96,12 @@ class GeneratorDriver:
         generator = self._generator
         waiting = self._waiting
         running = TaskState.RUNNING
+        answers = 0
         try:
             while waiting is None or waiting.state is not running:
+                answers += 1
+                if answers > MAX_ANSWERS:
+                    raise OrchestratorCodeError(self._endless())
                 if waiting is None:
                     yielded = generator.send(None)
                 elif waiting.state is TaskState.FAILED:
@@ -120,6 +128,13 @@ class GeneratorDriver:
             if isinstance(yielded, TaskBase) and not yielded.is_cancelled:
                 return yielded
         raise OrchestratorCodeError(_not_a_task(yielded))
+
+    def _endless(self) -> str:
+        return (
+            f"the orchestrator yielded tasks that have their outcome {MAX_ANSWERS:,} times in a row "
+            f"({Path(self.position() or '').name}), which never waits. A failed task stays failed: to try again, "
+            f"call again, or pass a retry policy"
+        )
 
     def position(self) -> str | None:
         innermost = self._generator

@@ -8,11 +8,13 @@ import asyncio
 import functools
 import inspect
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_hub import Status, play
 
+from durable_ext.engine import drivers
 from durable_ext.errors import OrchestratorCodeError
 
 
@@ -273,3 +275,39 @@ def test_waiting_for_a_cancelled_timer_raises_instead_of_waiting_for_ever() -> N
     played = play(orchestrator)
     assert played.status is Status.Completed, played.output
     assert [said.rpartition(": ")[2] for said in played.output] == ["it would wait for ever"] * 2
+
+
+@pytest.mark.parametrize("activity", ["boom", "echo"])
+def test_a_loop_around_a_task_that_has_its_outcome_fails_the_instance_and_names_the_line(
+    activity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "MAX_ANSWERS", 1_000)
+
+    def orchestrator(context: Any) -> Any:
+        task = context.call_activity(activity)
+        while True:
+            try:
+                yield task
+            except Exception:
+                pass
+
+    instance = play(orchestrator, check=False)
+    instance.session.close()
+    assert instance.status is Status.Failed
+    assert instance.failure.error_type == "OrchestratorCodeError"
+    line = orchestrator.__code__.co_firstlineno + 4
+    assert f"have their outcome 1,000 times in a row ({Path(__file__).name}:{line})" in instance.output
+
+
+def test_many_yields_of_tasks_that_have_their_outcomes_are_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "MAX_ANSWERS", 1_000)
+
+    def orchestrator(context: Any) -> Any:
+        tasks = [context.call_activity("echo", n) for n in range(900)]
+        yield context.task_all(tasks)
+        total = 0
+        for task in tasks:
+            total += yield task
+        return total
+
+    assert play(orchestrator, check=False).output == sum(range(900))
