@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import types
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -97,9 +98,11 @@ class Calls:
         """Run a call of a plain function, here and now. One that is not known fails."""
         item = running.item
         current_activity.set(item)
+        around = sys.exception()
         try:
             return self.completed(item, self._enter(running))
         except BaseException as error:
+            _forget_context(error, around)
             return self.failed(item, error)
 
     async def run_async(self, running: Running) -> Outcome:
@@ -107,7 +110,7 @@ class Calls:
 
         Raises CancelledError only if it was given up, KeyboardInterrupt only if its worker stops.
         """
-        item = running.item
+        item, around = running.item, sys.exception()
         try:
             return self.completed(item, await self._watched(self._enter(running), running))
         except asyncio.CancelledError as error:
@@ -119,6 +122,7 @@ class Calls:
                 raise
             return self.failed(item, error)
         except BaseException as error:
+            _forget_context(error, around)
             return self.failed(item, error)
 
     def _enter(self, running: Running) -> Any:
@@ -208,6 +212,17 @@ class Calls:
                 argument, step = (yield suspended_on), steps.send
             except BaseException as error:
                 argument, step = error, steps.throw
+
+
+def _forget_context(error: BaseException, around: BaseException | None) -> None:
+    """Take back what Python noted as the context of user code's error: what we were handling when we called it."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while around is not None and each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if each.__context__ is around:
+            each.__context__ = None
+        each = each.__cause__ or each.__context__
 
 
 def _failed(item: WorkItem) -> str:

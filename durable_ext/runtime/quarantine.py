@@ -11,6 +11,7 @@ in this process with nothing beside it. If the process dies then, it was that; a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -181,9 +182,10 @@ class Quarantine:
         return outcome, reason
 
     async def _call(self, item: WorkItem) -> Outcome:
-        try:
+        answer: Answer | None = None
+        with contextlib.suppress(_NoChildError):
             answer = await self._ask(CallRequest(item))
-        except _NoChildError:
+        if answer is None:  # not while the error is handled: it would be taken for a cause of what user code raises
             return await self._call_alone(item)
         if not isinstance(answer, CallOutcome):
             raise RuntimeError(f"a call was answered by a {type(answer).__name__}")
@@ -198,10 +200,11 @@ class Quarantine:
         instance_id = turn.snapshot.instance_id
         why = self.suspicion.of_turn(instance_id, name) or "it was under suspicion when it was put here"
         logger.warning("a turn of %s ('%s') runs apart from all others: %s", instance_id, name, why)
+        answer: Answer | None = None
         try:
-            try:
+            with contextlib.suppress(_NoChildError):
                 answer = await self._ask(TurnRequest(as_sent(turn)), TURN_LIMIT)
-            except _NoChildError:
+            if answer is None:
                 return await self._decide_alone(turn, name)
         except _KilledError as killed:
             self.suspicion.convict("orchestrator", name, killed.how)

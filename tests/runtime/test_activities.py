@@ -250,6 +250,23 @@ async def test_a_failure_names_its_causes_and_each_once(bench: Bench) -> None:
     assert json.loads(failed.details)["Message"] == " ValueError: outer"
 
 
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_the_worker_is_handling_is_no_cause_of_what_an_activity_raises(bench: Bench, is_async: bool) -> None:
+    async def works(value: None) -> None:
+        raise ValueError("boom")
+
+    def work(value: None) -> None:
+        raise ValueError("boom")
+
+    bench.add(works if is_async else work)
+    try:
+        raise OSError("the store is away")
+    except OSError:  # and calls begin meanwhile
+        failed = await bench.outcome("works" if is_async else "work")
+    assert failed.failure_details.inner_failure is None
+    assert "away" not in failed.reason + failed.failure_details.stack_trace
+
+
 async def test_a_huge_text_is_cut_wherever_a_failure_tells_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     def work(value: None) -> None:
         raise ValueError("x" * 1_000_000)
