@@ -277,8 +277,8 @@ class DeterministicLoop(RefusingLoop):
                 f"a coroutine was expected, got {coro!r}. "
                 f"A durable call is under way once it is made: await it, or pass it to asyncio.gather"
             )
-        maker = sys._getframe(1)
-        if strays.is_ensured(maker) and (given := strays.given_to_as_completed(maker)) is not None:
+        given = strays.given_to_as_completed(sys._getframe(1))
+        if given is not None:
             return self._ensure_in_order(coro, given)
         return self._make_task(coro, name, context)
 

@@ -33,11 +33,12 @@ _MAKES_GATHERING: CodeType = _tasks._GatheringFuture.__init__.__code__
 _ENSURES: CodeType = asyncio.ensure_future.__code__
 _ENSURES_INSIDE: CodeType = getattr(_tasks, "_ensure_future", asyncio.ensure_future).__code__  # apart until 3.11
 # Since 3.13 an iterator's constructor makes the tasks, before that the generator itself.
-_AS_COMPLETED: CodeType = (
-    _tasks._AsCompletedIterator.__init__.__code__
-    if hasattr(_tasks, "_AsCompletedIterator")
-    else asyncio.as_completed.__code__
-)
+_AS_COMPLETED: CodeType
+_GIVEN: str
+if hasattr(_tasks, "_AsCompletedIterator"):
+    _AS_COMPLETED, _GIVEN = _tasks._AsCompletedIterator.__init__.__code__, "aws"
+else:
+    _AS_COMPLETED, _GIVEN = _tasks.as_completed.__code__, "fs"
 
 
 def take_in(maker: FrameType, next_hash: Callable[[], int]) -> None:
@@ -57,25 +58,26 @@ def take_in(maker: FrameType, next_hash: Callable[[], int]) -> None:
         )
 
 
-def is_ensured(maker: FrameType) -> bool:
-    """Whether `asyncio.ensure_future` asks for a task, on behalf of one of asyncio's combinators perhaps."""
-    return maker.f_code is _ENSURES or maker.f_code is _ENSURES_INSIDE
-
-
 def given_to_as_completed(maker: FrameType) -> Collection[Any] | None:
-    """The coroutines that `asyncio.as_completed` is making tasks of, in the order they were given; None if it is not.
+    """What `asyncio.as_completed` was given, if it asks for a task by way of `ensure_future`, the `maker`; else None.
 
-    It puts them into a set first. Raises if their order is not known from what it was given.
+    It has put the coroutines into a set. Raises if their order is not known from what it was given.
     """
-    frame: FrameType | None = maker
-    while frame is not None and (is_ensured(frame) or frame.f_code.co_name == "<setcomp>"):
+    if not _ensures(maker):
+        return None
+    frame: FrameType | None = maker.f_back
+    while frame is not None and (_ensures(frame) or frame.f_code.co_name == "<setcomp>"):
         frame = frame.f_back
     if frame is None or frame.f_code is not _AS_COMPLETED:
         return None
-    given = frame.f_locals[_AS_COMPLETED.co_varnames[1 if "self" in _AS_COMPLETED.co_varnames else 0]]
+    given = frame.f_locals[_GIVEN]
     if isinstance(given, Collection) and not isinstance(given, Set) and all(map(asyncio.iscoroutine, given)):
         return given
     raise OrchestratorCodeError(
         "asyncio.as_completed can only be replayed over a list of coroutines, or over tasks and durable calls: "
         "make tasks first, [asyncio.create_task(step(n)) for n in ...]"
     )
+
+
+def _ensures(maker: FrameType) -> bool:
+    return maker.f_code is _ENSURES or maker.f_code is _ENSURES_INSIDE

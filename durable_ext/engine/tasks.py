@@ -111,7 +111,13 @@ class TaskBase:
 
 def _tell_parents(task: TaskBase) -> None:
     """Tell the compounds over a task, and those over them: depth first, and however deep they are nested."""
-    told: list[tuple[TaskBase, Iterator[CompoundTask]]] = [(task, iter(task.release()))]
+    parents = iter(task.release())
+    for parent in parents:
+        if parent.child_completed(task):
+            break
+    else:
+        return  # the way of most outcomes
+    told: list[tuple[TaskBase, Iterator[CompoundTask]]] = [(task, parents), (parent, iter(parent.release()))]
     while told:
         child, parents = told[-1]
         for parent in parents:
@@ -262,16 +268,15 @@ class WhenAllTask(CompoundTask):
     def child_completed(self, child: TaskBase) -> bool:
         if self.state is not TaskState.RUNNING:
             return False
-        if child.state is TaskState.FAILED:
-            self._fail(child.result)
-            return True
-        if child.is_cancelled:
+        if child.state is TaskState.SUCCEEDED:
+            self._open -= 1
+            if self._open:
+                return False
+            self.state, self.result = TaskState.SUCCEEDED, [each.result for each in self.children]
+        elif child.is_cancelled:
             self._fail(OrchestratorCodeError("task_all waits for a timer that was cancelled: it would wait for ever"))
-            return True
-        self._open -= 1
-        if self._open:
-            return False
-        self.state, self.result = TaskState.SUCCEEDED, [each.result for each in self.children]
+        else:
+            self._fail(child.result)
         return True
 
 
