@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from hashlib import blake2b
@@ -166,10 +167,14 @@ class _LoopTimers:
 
     def set(self, delay: float, fired: Callable[[], None]) -> int:
         execution = self._execution
+        if delay == math.inf:
+            return _NEVER
         try:
             fire_at = execution.now + timedelta(seconds=max(delay, 0.0))
         except OverflowError:
-            return _NEVER  # `asyncio.sleep(math.inf)`, or past the last date there is
+            raise OverflowError(
+                f"a timer of {delay:g} seconds is due past the last day there is; math.inf seconds never end"
+            ) from None
         if execution.refuses():
             return _NEVER
         return execution.set_timer(fire_at, lambda value, error: fired())
