@@ -170,6 +170,11 @@ class TaskHub:
             finally:
                 await self.store.close()
 
+    def disown(self) -> None:
+        """The process ends now, on purpose: what runs is not to blame for it. To be called from any thread."""
+        if self._worker is not None:
+            self._worker.disown()
+
     async def __aenter__(self) -> TaskHub:
         try:
             await self.start()

@@ -13,7 +13,7 @@ from typing import Any
 from durable_ext.clock import Clock, SystemClock
 from durable_ext.codec import Codec
 from durable_ext.functions.client import DurableOrchestrationClient
-from durable_ext.functions.lowering import lower
+from durable_ext.functions.lowering import LoweredApp, lower
 from durable_ext.functions.provider import HubClients
 from durable_ext.functions.resolving import resolve
 from durable_ext.host.door import Door
@@ -64,7 +64,9 @@ class LocalHost:
         self._storage = None if storage is None else absolute(storage)
         self._codec = codec
         self._clock: Clock = clock or SystemClock()
+        self.is_importing = False  # the app's code: only an exception ends that
         self._stop_by = 0.0  # on the clock, once the stop has begun
+        self._is_hosting = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> LocalHost:
@@ -89,7 +91,7 @@ class LocalHost:
         local = read_local_settings(self.app_dir)
         self._stack.enter_context(environment({**_usual_settings(self.app_dir), **local.values}))
         self.settings = load_settings(self.app_dir, os.environ)
-        lowered = lower(find_app(self._stack.enter_context(app_module(self.app_dir))))
+        lowered = self._import_app()
         self.registry = lowered.registry
         self.functions = sort_functions(lowered.functions, os.environ)
         self.client_functions = tuple(each.name for each in lowered.functions if _has_client(each.function))
@@ -105,6 +107,7 @@ class LocalHost:
         self.storage = storage_url(self.app_dir, self.settings, self._storage)
         make_room(self.storage)
         self.hub = self._make_hub()
+        self._is_hosting = True
         self._stack.push_async_callback(self._stop_hub)
         await self.hub.start()
         self.client = self.hub.client_as(DurableOrchestrationClient)
@@ -127,6 +130,18 @@ class LocalHost:
         running = Timers(timers, invoker, memory=TimerMemory(timers_file(self.storage)), clock=self._clock)
         self._stack.push_async_callback(self._stop_timers, running)
         running.start()
+
+    def _import_app(self) -> LoweredApp:
+        self.is_importing = True
+        try:
+            return lower(find_app(self._stack.enter_context(app_module(self.app_dir))))
+        finally:
+            self.is_importing = False
+
+    def disown(self) -> None:
+        """The process ends now, on purpose: what runs is not to blame for it. To be called from any thread."""
+        if self._is_hosting:
+            self.hub.disown()
 
     def _make_hub(self) -> TaskHub:
         return TaskHub(

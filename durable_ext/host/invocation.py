@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from durable_ext.host.loader import Context, ServedFunction
+from durable_ext.host.threads import current_function
 
 
 class Invoker:
@@ -28,6 +29,7 @@ class Invoker:
         if function.takes_context:
             arguments["context"] = Context(function, str(uuid.uuid4()))
         task = asyncio.current_task()
+        current_function.set(function.name)
         try:
             return await self._run(function.function, arguments)
         except Exception:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from durable_ext.host.app import LocalHost
 from durable_ext.host.banner import print_banner
+from durable_ext.host.ending import AT_ONCE, Ending
 from durable_ext.host.log_lines import PLAIN, LineFormatter
 from durable_ext.host.stragglers import describe, stragglers
+from durable_ext.host.threads import CallThreads
 from durable_ext.printable import printable
 from durable_ext.runtime.logs import ActivityLogFilter
-
-AT_ONCE = 130
-"""Exit code after a second signal: the shell's for an interrupted program."""
 
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another wants it. A commit gives it up at every statement, and with
@@ -37,49 +34,54 @@ def run(app_dir: Path, *, port: int | None, storage: str | None, bind: str, grac
     host = LocalHost(app_dir, port=port, storage=storage, bind=bind, grace=grace)
     if host.app_dir.is_dir():
         os.chdir(host.app_dir)  # as every Functions host does: apps open files beside them
-    asyncio.run(_serve(host, console))
+    process = _Process(host, grace, console)
+    try:
+        asyncio.run(process.serve())
+    except KeyboardInterrupt:
+        if not process.is_stopping:
+            raise
+        console.print("stopped while the app was being imported")
+        return AT_ONCE
     return 0
 
 
-async def _serve(host: LocalHost, console: Console) -> None:
-    stop = asyncio.Event()
-    async with host:
-        # Only now: while the app is being imported, Python's own way of interrupting it is the one that works.
-        _on_signals(lambda: _stop_or_leave(stop, console))
-        print_banner(host, console)
-        await stop.wait()
-    left = await stragglers()
-    if left:  # nothing they do would be stored any more, and the end of the process would wait for them
-        said = printable(f"leaving {sum(left.values())} function call(s) that did not return: {describe(left)}")
-        console.print(said, markup=False)
-        _exit(0)
+class _Process:
+    """The host, and the signals that stop it."""
 
+    def __init__(self, host: LocalHost, grace: float, console: Console) -> None:
+        self._host, self._console = host, console
+        self._ending = Ending(host, grace, self._stop_soon)
+        self._stop = asyncio.Event()
 
-def _stop_or_leave(stop: asyncio.Event, console: Console) -> None:
-    if stop.is_set():
-        console.print("stopped at once")
-        _exit(AT_ONCE)
-    console.print("stopping; once more to stop at once")
-    stop.set()
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a signal has asked for it."""
+        return self._ending.is_asked_for
 
+    async def serve(self) -> None:
+        """Run until a signal says stop, and end the process if something keeps it."""
+        loop = self._loop = asyncio.get_running_loop()
+        loop.set_default_executor(CallThreads(thread_name_prefix="asyncio"))
+        self._ending.listen()
+        async with self._host as host:
+            self._ending.listen()
+            if not self.is_stopping:
+                print_banner(host, self._console)
+                await self._stop.wait()
+        self._ending.stopped()
+        left = await stragglers(host.app_dir)
+        if left:  # nothing they do would be stored any more, and the end of the process would wait for them
+            said = printable(f"leaving {sum(left.values())} function call(s) that did not return: {describe(left)}")
+            self._console.print(said, markup=False)
+            self._ending.leave()
 
-def _on_signals(react: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
+    def _stop_soon(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._begin_to_stop)
 
-    def from_handler(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(react)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            loop.add_signal_handler(number, react)
-        except NotImplementedError:  # Windows
-            signal.signal(number, from_handler)
-
-
-def _exit(code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    def _begin_to_stop(self) -> None:
+        self._console.print("stopping; once more to stop at once")
+        self._stop.set()
 
 
 def set_up_logging(*, verbose: bool) -> None:

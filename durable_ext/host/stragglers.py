@@ -7,8 +7,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import CodeType, CoroutineType, FrameType
 
+from durable_ext.host.threads import caller_of
 from durable_ext.tracebacks import is_ours
 
 _PATIENCE = 1.0
@@ -21,23 +23,30 @@ _SHOWN = 10
 """Places named at most."""
 
 
-async def stragglers() -> Counter[str]:
+async def stragglers(app_dir: Path) -> Counter[str]:
     """Where user code still runs, and how often, once all have had a moment to end. Empty: nobody is left.
 
     Cancels the tasks that are left, as the end of the event loop would: but that would wait for them for ever.
+    Threads that wait for work, or run nothing of the app in `app_dir`, do not count.
     """
     loop = asyncio.get_running_loop()
     for task in _tasks():
         task.cancel()
     end = loop.time() + _PATIENCE
-    while (threads := _threads()) or _tasks():
+    while (threads := _in_threads(app_dir)) or _tasks():
         if loop.time() >= end:
-            frames = sys._current_frames()
-            places = [_place(_stack(frames.get(each.ident or 0)), each.name) for each in threads]
-            places += [_place(_awaits(each), each.get_name()) for each in _tasks()]
-            return Counter(places)
+            return Counter([*threads, *(_place(_awaits(each)) or each.get_name() for each in _tasks())])
         await asyncio.sleep(_LOOK_AGAIN)
     return Counter()
+
+
+def still_running(app_dir: Path) -> Counter[str]:
+    """Where the app's code runs this instant, on the main thread too. To be asked from any other thread."""
+    places = _in_threads(app_dir)
+    main = list(_stack(sys._current_frames().get(threading.main_thread().ident or 0)))
+    if (innermost := _last_of_app(main, app_dir)) is not None:
+        places.append(innermost)
+    return Counter(places)
 
 
 def describe(left: Counter[str]) -> str:
@@ -46,8 +55,20 @@ def describe(left: Counter[str]) -> str:
     return ", ".join([*shown, "…"] if len(left) > _SHOWN else shown)
 
 
-def _threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
+def _in_threads(app_dir: Path) -> list[str]:
+    """Where the threads are that run something of the app, and would keep the process from ending."""
+    frames = sys._current_frames()
+    places = []
+    for each in threading.enumerate():
+        if each is threading.main_thread() or each.daemon:
+            continue
+        stack = list(_stack(frames.get(each.ident or 0)))
+        place, caller = _place(stack) or _last_of_app(stack, app_dir), caller_of(each)
+        if caller is not None:
+            places.append(f"{place} for {caller}" if place is not None else f"a thread for {caller}")
+        elif place is not None:
+            places.append(place)
+    return places
 
 
 def _tasks() -> list[asyncio.Task[object]]:
@@ -72,12 +93,26 @@ def _awaits(task: asyncio.Task[object]) -> Iterator[tuple[CodeType, int]]:
         awaited = awaited.cr_await
 
 
-def _place(stack: Iterable[tuple[CodeType, int]], otherwise: str) -> str:
+def _place(stack: Iterable[tuple[CodeType, int]]) -> str | None:
     """The user's function and where in it the call is: the first frame below one of this package."""
     called_by_us = False
     for code, line in stack:
         ours = is_ours(code.co_filename)
         if called_by_us and not ours:
-            return f"{code.co_qualname} ({code.co_filename}:{line})"
+            return _named(code, line)
         called_by_us = ours
-    return otherwise
+    return None
+
+
+def _last_of_app(stack: Iterable[tuple[CodeType, int]], app_dir: Path) -> str | None:
+    """The innermost frame in a file of the app itself, not of a package installed into its directory."""
+    found = None
+    for code, line in stack:
+        path = Path(code.co_filename)
+        if path.is_relative_to(app_dir) and "site-packages" not in path.parts and not is_ours(code.co_filename):
+            found = _named(code, line)
+    return found
+
+
+def _named(code: CodeType, line: int) -> str:
+    return f"{code.co_qualname} ({code.co_filename}:{line})"

@@ -33,6 +33,7 @@ import secrets
 import struct
 import time
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -229,6 +230,13 @@ class Register:
         except OSError as error:
             logger.warning("cannot remove %s: %s", self._path, error)
         self._path = None
+
+    def disown(self) -> None:
+        """The process ends now, on purpose: nobody is to read what it has in hand. To be called from any thread."""
+        path = self._path
+        if path is not None:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     # --- the registers of the dead -------------------------------------------------------------------
 

@@ -214,6 +214,10 @@ class Worker:
         self._instances.clear()
         self._register.close()
 
+    def disown(self) -> None:
+        """The process ends now, on purpose: what runs is not to blame for it. To be called from any thread."""
+        self._register.disown()
+
     # --- services ------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from durable_ext.host.invocation import Invoker
 from durable_ext.host.loader import ServedFunction
 from durable_ext.host.stragglers import describe, stragglers
 
+HERE = Path(__file__).parent
+
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,12 +22,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_nobody_is_left_when_all_have_ended() -> None:
-    assert await stragglers() == Counter()
+    assert await stragglers(HERE) == Counter()
 
 
 async def test_what_ends_in_time_is_waited_for() -> None:
     ended = asyncio.create_task(asyncio.sleep(0))
-    assert await stragglers() == Counter()
+    assert await stragglers(HERE) == Counter()
     assert ended.done()
 
 
@@ -42,7 +45,7 @@ async def test_calls_on_threads_are_named_by_function_and_line() -> None:
         await asyncio.sleep(0.001)
     for call in calls:
         call.cancel()
-    left = await stragglers()
+    left = await stragglers(HERE)
     release.set()
     invoker.close()
     ((place, count),) = left.items()
@@ -64,7 +67,7 @@ async def test_tasks_that_ignore_their_cancellation_are_named_by_function_and_li
         invoker.call(ServedFunction(name="stubborn", function=stubborn, trigger_name="value"), None)
     )
     await asyncio.sleep(0)
-    left = await stragglers()
+    left = await stragglers(HERE)
     release.set()
     await call
     invoker.close()
