@@ -39,7 +39,7 @@ MAX_BODY = 100 * 1024 * 1024
 _LAST_REQUESTS = 2.0
 """Seconds that open requests get to finish when the server stops, at most."""
 
-_IDLE = 60.0
+_IDLE = 75.0
 """Seconds that a connection may be open without a whole request head having come: slow ones would be kept for ever."""
 
 Routes = RouteTable[HttpFunction]
