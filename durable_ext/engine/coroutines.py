@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from durable_ext.engine.ending import break_off
 from durable_ext.engine.execution import Execution
 from durable_ext.engine.futures import EventFuture, TaskFuture
-from durable_ext.engine.loop import DeterministicLoop, durable_loop
+from durable_ext.engine.loop import MAX_AWAITS, DeterministicLoop, EndlessLoopError, durable_loop
 from durable_ext.engine.tasks import Observed
 from durable_ext.engine.unbegun import unbegun
 from durable_ext.errors import OrchestratorCodeError
+from durable_ext.tracebacks import is_ours
 
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
 _MAX_CALLBACKS = 5_000_000
@@ -112,7 +115,8 @@ class CoroutineDriver:
             if self._main.cancelled():
                 self.error = asyncio.CancelledError("the orchestrator's own code cancelled it")
             else:
-                self.error = self._main.exception()
+                raised = self._main.exception()
+                self.error = _endless(raised) if isinstance(raised, EndlessLoopError) else raised
                 self.value = self._main.result() if self.error is None else None
         elif self.loop.is_busy:
             self.done, self.error = (
@@ -157,6 +161,17 @@ class CoroutineDriver:
             raise
         except BaseException:
             pass  # what the code says on its way out concerns nobody any more
+
+
+def _endless(error: EndlessLoopError) -> OrchestratorCodeError:
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next(
+        (f"{Path(each.filename).name}:{each.lineno}" for each in reversed(frames) if not is_ours(each.filename)), ""
+    )
+    return OrchestratorCodeError(
+        f"the orchestrator awaited {MAX_AWAITS:,} times in a row ({line}) without ever having to wait. A failed call "
+        f"stays failed: to try again, call again, or pass a retry policy"
+    )
 
 
 class _LoopTimers:

@@ -30,6 +30,9 @@ _INSTEAD = {
 MAX_CORRECTIONS = 100
 """How often in a row code is told that it waits for something that cannot be waited for, before it is ended."""
 
+MAX_AWAITS = 1_000_000
+"""What awaits so often in one go, without ever having to wait, is a loop around something that has its outcome."""
+
 _HASH_STEP = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: spreads consecutive numbers over a hash table
 _HASH_MASK = (1 << 61) - 1
 
@@ -74,6 +77,10 @@ for _name, _method in vars(asyncio.AbstractEventLoop).items():
 REFUSING: RefusingLoop = cast(Any, RefusingLoop)()
 
 
+class EndlessLoopError(BaseException):
+    """Ends code that awaits what has its outcome again and again. Not an Exception: such code catches those."""
+
+
 class DurableFuture(asyncio.Future[Any]):
     """A future whose hash is the same in every replay, so that sets of futures iterate alike."""
 
@@ -85,6 +92,14 @@ class DurableFuture(asyncio.Future[Any]):
 
     def __hash__(self) -> int:
         return self._stable_hash
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        # asyncio answers for one that is done without a callback, so `run_until_idle` cannot bound it.
+        loop: DeterministicLoop = self._loop  # type: ignore[assignment]  # it was made with one
+        loop.awaits += 1
+        if loop.awaits > MAX_AWAITS:
+            raise EndlessLoopError
+        return super().__await__()
 
 
 class _Task(asyncio.Task[Any]):
@@ -178,6 +193,7 @@ class DeterministicLoop(RefusingLoop):
         "_tasks_made",
         "_timers",
         "agens",
+        "awaits",
         "tasks",
     )
 
@@ -191,10 +207,12 @@ class DeterministicLoop(RefusingLoop):
         self._ensured: dict[int, _Task] = {}  # by the ids of coroutines that somebody holds meanwhile
         self.tasks: dict[_Task, None] = {}
         self.agens: list[AsyncGenerator[Any, Any]] = []
+        self.awaits = 0  # since `run_until_idle` began
 
     def run_until_idle(self, limit: int | None = None) -> None:
         """Run what is ready, and what that makes ready, until nothing is (or `limit` callbacks have run)."""
         ready = self._ready
+        self.awaits = 0
         while ready and limit != 0:
             handle = ready.popleft()
             if not handle._cancelled:

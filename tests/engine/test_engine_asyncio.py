@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import math
 import os
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from engine_hub import EPOCH, Hub, Status, play, seconds
 
-from durable_ext.engine import coroutines
+from durable_ext.engine import coroutines, loop
 from durable_ext.errors import ActivityFailedError
 from durable_ext.history import TimerCreated, TimerFired
 
@@ -498,3 +499,39 @@ def test_hashes_differ_between_instances() -> None:
         hub.start(orchestrator, instance_id=name)
     hub.run()
     assert len({*hashes["a"], *hashes["b"]}) == 200
+
+
+@pytest.mark.parametrize("activity", ["boom", "echo"])
+@pytest.mark.parametrize("in_task", [False, True])
+def test_a_loop_around_a_call_that_has_its_outcome_fails_the_instance_and_names_the_line(
+    activity: str, in_task: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MAX_AWAITS", 1_000)
+    monkeypatch.setattr(coroutines, "MAX_AWAITS", 1_000)
+
+    async def spin(context: Any) -> None:
+        task = context.call_activity(activity)
+        while True:
+            with contextlib.suppress(Exception):
+                await task
+
+    async def orchestrator(context: Any) -> None:
+        await (asyncio.create_task(spin(context)) if in_task else spin(context))
+
+    instance = play(orchestrator, check=False)
+    instance.session.close()
+    assert instance.status is Status.Failed
+    assert instance.failure.error_type == "OrchestratorCodeError"
+    line = spin.__code__.co_firstlineno + 4
+    assert f"awaited 1,000 times in a row ({Path(__file__).name}:{line})" in instance.output
+
+
+async def many_awaits(context: Any) -> int:
+    calls = [context.call_activity("echo", n) for n in range(900)]
+    await asyncio.gather(*calls)
+    return sum([await call for call in calls])
+
+
+def test_many_awaits_of_calls_that_have_their_outcomes_are_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MAX_AWAITS", 1_000)
+    assert play(many_awaits, check=False).output == sum(range(900))
