@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from durable_ext.codec.records import attrs_names, init_only, is_attrs
 from durable_ext.errors import CodecError
 
 _REMEDY = (
@@ -66,15 +68,16 @@ def _name(kind: type) -> str:
 
 
 def _lower(value: Any) -> Any:
-    how = _how(type(value))
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    how = _KNOWN.get(kind) or _how(kind)
     return value if how is None else how(value)
 
 
 def _how(kind: type) -> Callable[[Any], Any] | None:
-    if kind in _LEAVES:
-        return None
-    if how := _KNOWN.get(kind):
-        return how
+    """What is to be done with values of a class that is met for the first time, or None if nothing is."""
+    how: Callable[[Any], Any]
     if callable(getattr(kind, "to_json", None)):
         how = _envelope
     elif issubclass(kind, dict):
@@ -82,7 +85,15 @@ def _how(kind: type) -> Callable[[Any], Any] | None:
     elif issubclass(kind, (list, tuple, set, frozenset)):
         how = _lower_items
     elif dataclasses.is_dataclass(kind):
-        how = _fields_lowerer(tuple(each.name for each in dataclasses.fields(kind)))
+        how = (
+            _refuse_init_only if init_only(kind) else _fields_lowerer([each.name for each in dataclasses.fields(kind)])
+        )
+    elif is_attrs(kind):
+        names = attrs_names(kind)
+        # msgspec leaves out names that begin with an underscore
+        how = _fields_lowerer(names, always=any(each.startswith("_") for each in names))
+    elif issubclass(kind, msgspec.Struct):
+        how = _struct_lowerer(kind.__struct_fields__)
     else:
         _LEAVES.add(kind)
         return None
@@ -90,25 +101,71 @@ def _how(kind: type) -> Callable[[Any], Any] | None:
     return how
 
 
-def _all_leaves(values: Iterable[Any]) -> bool:
-    return _LEAVES.issuperset(map(type, values))
+_are_leaves = _LEAVES.issuperset
 
 
 def _lower_dict(value: dict[Any, Any]) -> Any:
-    return value if _all_leaves(value.values()) else {key: _lower(each) for key, each in value.items()}
+    try:
+        "".join(value)  # the fastest way to learn that all keys are text
+    except TypeError:
+        _refuse_merged_keys(value)
+    if _are_leaves(map(type, value.values())):
+        return value
+    return {key: _lower(each) for key, each in value.items()}
 
 
 def _lower_items(value: Any) -> Any:
-    return value if _all_leaves(value) else [_lower(each) for each in value]
+    return value if _are_leaves(map(type, value)) else [_lower(each) for each in value]
 
 
-def _fields_lowerer(names: tuple[str, ...]) -> Callable[[Any], Any]:
+def _refuse_merged_keys(value: dict[Any, Any]) -> None:
+    """Keys are stored as text, so of `1` and `"1"` only one would be read again."""
+    if {int}.issuperset(map(type, value)):
+        return
+    seen: dict[str, Any] = {}
+    for key in value:
+        (text,) = msgspec.json.decode(encode_unchecked({key: None}))
+        if text in seen:
+            raise CodecError(
+                f"cannot store a dict with the keys {seen[text]!r} and {key!r}: keys are stored as text, and both as "
+                f"{text!r}. Keep one of them, or store a list of pairs."
+            )
+        seen[text] = key
+
+
+def _refuse_init_only(value: Any) -> Any:
+    kind = type(value)
+    listed = ", ".join(f"'{each.name}'" for each in init_only(kind))
+    raise CodecError(
+        f"cannot store a value of type {_name(kind)}: its constructor takes {listed}, an InitVar, which the object "
+        f"does not keep. Make it a field, or give the class a `to_json` method and a static `from_json`."
+    )
+
+
+def _struct_lowerer(names: tuple[str, ...]) -> Callable[[Any], Any]:
+    def lower_struct(value: Any) -> Any:
+        before = [getattr(value, name, msgspec.UNSET) for name in names]
+        if _are_leaves(map(type, before)):
+            return value
+        lowered = None
+        for name, old in zip(names, before, strict=True):
+            new = _lower(old)
+            if new is not old:
+                # a copy, which msgspec writes as the class says: names, tags, defaults left out
+                lowered = copy.copy(value) if lowered is None else lowered
+                msgspec.structs.force_setattr(lowered, name, new)
+        return value if lowered is None else lowered
+
+    return lower_struct
+
+
+def _fields_lowerer(names: list[str], *, always: bool = False) -> Callable[[Any], Any]:
     def lower_fields(value: Any) -> Any:
         before = [getattr(value, name, msgspec.UNSET) for name in names]  # a field without default may be unset
-        if _all_leaves(before):
+        if not always and _are_leaves(map(type, before)):
             return value
         after = [_lower(each) for each in before]
-        if all(new is old for new, old in zip(after, before, strict=True)):
+        if not always and all(new is old for new, old in zip(after, before, strict=True)):
             return value
         return {name: each for name, each in zip(names, after, strict=True) if each is not msgspec.UNSET}
 
@@ -153,26 +210,66 @@ def _plain(value: Any) -> Any:
     raise CodecError(f"cannot store a value of type {_name(kind)}. {_REMEDY}.")
 
 
+# How pydantic writes a secret in JSON.
+_MASK = "*" * 10
+
+
 def _dumped(model: Any) -> Any:
     try:
         # by alias and for the round trip: otherwise models with aliases or computed fields do not read their own dump
-        return model.model_dump(mode="json", by_alias=True, round_trip=True)
+        dump = model.model_dump(mode="json", by_alias=True, round_trip=True)
+        if _MASK in str(dump):
+            _refuse_secrets(type(model), model.model_dump(round_trip=True))
+    except CodecError:
+        raise
     except Exception as err:
         raise CodecError(f"cannot store a value of type {_name(type(model))}: its model_dump raised {err!r}") from err
+    return dump
+
+
+def _refuse_secrets(kind: type, dump: Any) -> None:
+    for place, value in _walk(dump):
+        if callable(getattr(value, "get_secret_value", None)) and value.get_secret_value():
+            raise CodecError(
+                f"cannot store a value of type {_name(kind)}: {place} is a {type(value).__name__}, which is written as "
+                f"asterisks. Pass a reference to the secret, or give the field a serializer that reveals it."
+            )
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 
 def _refuse_lost_numbers(tree: Any) -> None:
-    pending = [("", tree)]
-    while pending:
-        place, value = pending.pop()
+    if not _holds_lost_number(tree):
+        return
+    for place, value in _walk(tree):
         if isinstance(value, float) and not math.isfinite(value):
             raise CodecError(
                 f"cannot store {value}{f' at {place}' if place else ''}: JSON has no such number. "
                 f"Use None, or text, and say so in the annotation."
             )
+
+
+def _holds_lost_number(tree: Any) -> bool:
+    pending = [tree]
+    while pending:
+        value = pending.pop()
+        kind = type(value)
+        if kind is dict:
+            pending.extend(value.values())
+        elif kind is list or kind is tuple:
+            pending.extend(value)
+        elif kind is float and not math.isfinite(value):
+            return True
+    return False
+
+
+def _walk(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every value inside dicts and lists, and its place."""
+    pending = [("", tree)]
+    while pending:
+        place, value = pending.pop()
+        yield place, value
         if isinstance(value, dict):
             pending.extend((f"{place}[{key!r}]", each) for key, each in value.items())
         elif isinstance(value, (list, tuple)):

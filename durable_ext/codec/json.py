@@ -6,14 +6,20 @@ Replace it to encrypt, compress or translate: wrap `JsonCodec`, or write the two
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from typing import Any, Protocol
 
 import msgspec
 
-from durable_ext.codec.decode import Restorer, from_json, restorer_for
+from durable_ext.codec.decode import Restorer, restorer_for
 from durable_ext.codec.encode import to_text, type_name
+from durable_ext.codec.envelopes import Opening
 from durable_ext.errors import CodecError
+
+logger = logging.getLogger("durable_ext.codec")
+
+# How many different things are warned of: some name classes that senders made up.
+_WARNINGS = 1000
 
 
 class Codec(Protocol):
@@ -33,13 +39,18 @@ class Codec(Protocol):
 class JsonCodec:
     """Plain JSON in storage; types come back through annotations.
 
-    Objects with `to_json` are stored in the envelope of azure-functions-durable, which names their class, and are
-    read back only if the module of that class is imported already. An annotation that asks for no more than JSON
-    is never checked: the value is what was stored. Text that is no JSON reads as itself.
+    Objects with `to_json` are stored in the envelope of azure-functions-durable, which names their class. They are
+    read back if the module of that class is imported already and the annotation, if it asks for more than JSON, has
+    a place for it. An annotation that asks for no more than JSON is never checked: the value is what was stored. Text
+    that is no JSON reads as itself.
+
+    Handed over as stored, with one warning for each annotation: null for an annotation that does not allow it; what
+    the `from_json` of an annotated class does not take; an envelope that cannot be opened, where nothing is annotated.
     """
 
     def __init__(self) -> None:
         self._restorers: dict[Any, Restorer | None] = {}
+        self._warned: set[str] = set()
 
     def encode(self, value: Any) -> str:
         """The value as JSON text. Raises `CodecError` if it cannot be stored without loss."""
@@ -48,23 +59,53 @@ class JsonCodec:
     def decode(self, text: str | None, expected_type: Any = None) -> Any:
         """The value in `text`, restored as `expected_type` says.
 
-        Raises `CodecError` if the annotation asks for more than JSON and the value does not fit, or if an
-        envelope cannot be opened.
+        Raises `CodecError` if the annotation asks for a dataclass, a model, a datetime and the like, and the value is
+        neither that nor null.
         """
         if text is None:
             return None
         restorer = None if expected_type is None else self._restorer(expected_type)
         try:
             if '"__class__"' in text:
-                return _restore_enveloped(_parse(text), restorer, expected_type)
+                return self._restore_enveloped(_parse(text), restorer, expected_type)
             if restorer is None:
                 return _parse(text)
             return restorer.from_text(text)
         except CodecError:
             raise
         except Exception as err:  # user code runs here too: __post_init__, validators, Enum._missing_
+            if restorer is not None and (restorer.lenient or text.strip() == "null"):
+                return self._as_stored(text, expected_type, err)
             problem = "cannot be read" if restorer is None else f"does not fit {type_name(expected_type)}"
             raise CodecError(f"a stored value {problem}: {str(err) or repr(err)}; {_shown(text)}") from err
+
+    def _restore_enveloped(self, tree: Any, restorer: Restorer | None, expected_type: Any) -> Any:
+        opening = Opening(restorer)
+        value = opening.of(tree)
+        if opening.problems:
+            problem = opening.problems[0]
+            if restorer is None:
+                self._warn(problem, f"{problem} It is handed over as the dict it is stored as.")
+                return value
+            raise (ValueError if restorer.lenient else CodecError)(problem)
+        return value if restorer is None else restorer.from_tree(value)
+
+    def _as_stored(self, text: str, expected_type: Any, problem: Exception) -> Any:
+        try:
+            value = _parse(text)
+        except RecursionError as err:
+            raise CodecError(f"a stored value cannot be read: {err}; {_shown(text)}") from err
+        what = type_name(expected_type)
+        self._warn(
+            what if value is not None else f"null {what}",
+            f"a stored value does not fit {what} ({problem}); it is handed over as it is: {_shown(text)}",
+        )
+        return value
+
+    def _warn(self, what: str, text: str) -> None:
+        if what not in self._warned and len(self._warned) < _WARNINGS:
+            self._warned.add(what)
+            logger.warning("%s", text)
 
     def _restorer(self, annotation: Any) -> Restorer | None:
         try:
@@ -93,45 +134,3 @@ def _parse(text: str) -> Any:
 
 def _shown(text: str) -> str:
     return f"the value is {text if len(text) <= 120 else text[:117] + '...'}"
-
-
-# --- envelopes ---------------------------------------------------------------------------------------
-
-_ENVELOPE = frozenset({"__class__", "__module__", "__data__"})
-
-
-def _restore_enveloped(tree: Any, restorer: Restorer | None, expected_type: Any) -> Any:
-    """What the payload says of its class goes before what the annotation says."""
-    if _is_envelope(tree):
-        return _open(tree, expected_type)
-    tree = _open_all(tree)
-    return tree if restorer is None else restorer.from_tree(tree)
-
-
-def _is_envelope(value: Any) -> bool:
-    return type(value) is dict and value.keys() >= _ENVELOPE
-
-
-def _open_all(tree: Any) -> Any:
-    if _is_envelope(tree):
-        return _open(tree)
-    if type(tree) is dict:
-        return {key: _open_all(each) for key, each in tree.items()}
-    if type(tree) is list:
-        return [_open_all(each) for each in tree]
-    return tree
-
-
-def _open(envelope: dict[str, Any], expected_type: Any = None) -> Any:
-    module, name = envelope["__module__"], envelope["__class__"]
-    if getattr(expected_type, "__module__", None) == module and getattr(expected_type, "__name__", None) == name:
-        kind = expected_type  # also finds classes that are no attribute of their module
-    elif not isinstance(module, str) or module not in sys.modules:
-        raise CodecError(f"a stored {module}.{name} cannot be read: the module is not imported. Import it in the app.")
-    else:
-        kind = getattr(sys.modules[module], str(name), None)
-    if not isinstance(kind, type):
-        raise CodecError(f"a stored {module}.{name} cannot be read: the module has no such class. Was it moved?")
-    if not callable(getattr(kind, "from_json", None)):
-        raise CodecError(f"a stored {module}.{name} cannot be read: the class has no from_json. Add a static one.")
-    return from_json(kind, _open_all(envelope["__data__"]))

@@ -276,12 +276,31 @@ def test_annotations_that_ask_for_no_more_than_json_are_not_checked(
     assert codec.decode(codec.encode(value), annotation) == value
 
 
-def test_a_record_msgspec_cannot_restore_comes_as_stored(codec: JsonCodec) -> None:
+def test_a_field_whose_annotation_cannot_be_evaluated_costs_only_its_own_type(
+    codec: JsonCodec, caplog: pytest.LogCaptureFixture
+) -> None:
     @dataclasses.dataclass
-    class Unresolvable:
+    class Partly:
         x: NoSuchName  # type: ignore[name-defined]  # noqa: F821 - what the test is about
+        due: datetime
 
-    assert codec.decode('{"x":1}', Unresolvable) == {"x": 1}
+    for _ in range(2):
+        assert codec.decode(codec.encode(Partly(1, NOW)), Partly) == Partly(1, NOW)
+    (warning,) = caplog.messages
+    assert "field 'x' of" in warning
+    assert "NoSuchName" in warning
+
+
+def test_a_record_that_cannot_be_read_comes_as_stored_with_one_warning(
+    codec: JsonCodec, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Undecided(msgspec.Struct, typing.Generic[T]):
+        x: T | Point | Order  # msgspec cannot tell these apart, and generic classes are left to it
+
+    for _ in range(2):
+        assert codec.decode('{"x":[1]}', Undecided[int]) == {"x": [1]}
+    (warning,) = caplog.messages
+    assert "Undecided" in warning
 
 
 @pytest.mark.parametrize(
@@ -299,10 +318,8 @@ def test_a_record_msgspec_cannot_restore_comes_as_stored(codec: JsonCodec) -> No
         ("7", str | uuid.UUID, "got 7"),
         ('{"fullName":3}', Person, "fullName"),
         ('{"name":"a","children":[{"name":1}]}', Tree, "children"),
-        ("null", Order, "got `null`"),
         ("not json", Order, "not json"),
         ('{"x":1}', Picky, "KeyError|1"),
-        ('{"w":1}', Legacy, r"from_json raised KeyError\('v'\)"),
         ("0", Annotated[int, msgspec.Meta(ge=1)], "Expected `int` >= 1"),
         (json.dumps(["x" * 500]), Point, r"x\.\.\.$"),
     ],
@@ -412,11 +429,12 @@ def test_classes_with_to_json_use_the_envelope_of_azure_functions_durable(codec:
         ([Holder(LegacyRecord("abc"), [])], list[Holder]),
         (LegacyRecord("abc"), LegacyRecord | None),
         (Legacy("x"), int),
-        (Legacy("x"), Order),
     ],
     ids=str,
 )
-def test_enveloped_values_come_back_whatever_the_annotation(codec: JsonCodec, value: Any, annotation: Any) -> None:
+def test_enveloped_values_come_back_where_the_annotation_has_a_place_for_them(
+    codec: JsonCodec, value: Any, annotation: Any
+) -> None:
     assert codec.decode(codec.encode(value), annotation) == value
 
 
@@ -443,8 +461,8 @@ def test_a_class_only_its_annotation_can_find_is_found(codec: JsonCodec) -> None
             return Local(data["v"])
 
     assert type(codec.decode(codec.encode(Local(1)), Local)) is Local
-    with pytest.raises(CodecError, match="no such class"):
-        codec.decode(codec.encode(Local(1)))
+    assert [type(each) for each in codec.decode(codec.encode([Local(1)]), list[Local])] == [Local]
+    assert codec.decode(codec.encode(Local(1)))["__class__"] == "Local"
 
 
 @pytest.mark.parametrize(
@@ -460,12 +478,14 @@ def test_a_class_only_its_annotation_can_find_is_found(codec: JsonCodec) -> None
         (__name__, 3, "no such class"),
     ],
 )
-def test_an_envelope_that_cannot_be_opened_is_refused_and_nothing_imported(
-    codec: JsonCodec, module: Any, name: Any, message: str
+def test_an_envelope_that_cannot_be_opened_stays_a_dict_with_one_warning_and_nothing_is_imported(
+    codec: JsonCodec, module: Any, name: Any, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = json.dumps([{"__class__": name, "__module__": module, "__data__": 1}])
-    with pytest.raises(CodecError, match=message):
-        codec.decode(text)
+    stored = [{"__class__": name, "__module__": module, "__data__": 1}]
+    for _ in range(2):
+        assert codec.decode(json.dumps(stored)) == stored
+    (warning,) = caplog.messages
+    assert message in warning
     assert "antigravity" not in sys.modules
 
 
