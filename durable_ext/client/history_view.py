@@ -48,11 +48,13 @@ _ALWAYS: dict[type, tuple[str, ...]] = {
     ExecutionResumed: ("Reason",),
     ExecutionRewound: ("Reason",),
     ExecutionTerminated: ("Input",),
-    ExecutionCompleted: ("FailureDetails",),
+    ExecutionCompleted: ("Result", "FailureDetails"),
     EventRaised: ("Input",),
     TaskScheduled: ("Input",),
+    TaskCompleted: ("Result",),
     TaskFailed: ("FailureDetails",),
     SubOrchestrationInstanceCreated: ("Input",),
+    SubOrchestrationInstanceCompleted: ("Result",),
     SubOrchestrationInstanceFailed: ("FailureDetails",),
 }
 _WITH_RESULT = (TaskCompleted, SubOrchestrationInstanceCompleted, ExecutionCompleted)
@@ -99,10 +101,10 @@ def _item(event: HistoryEvent, call: _Call | None, with_results: bool, with_inpu
         item["Input"] = call.input
     if not with_inputs:
         item.pop("Input", None)
-    if isinstance(event, _WITH_RESULT):
+    if not with_results:
         item.pop("Result", None)
-        if with_results:
-            item["Result"] = json_or_text(event.result)
+    elif isinstance(event, _WITH_RESULT):
+        item["Result"] = json_or_text(event.result)
     return item
 
 

@@ -91,10 +91,10 @@ def test_a_chain_shows_what_happened_and_nothing_of_the_bookkeeping() -> None:
 
 
 def test_what_was_folded_in_comes_after_the_time() -> None:
-    assert [list(item) for item in show_history(CHAIN)] == [
+    assert [list(item) for item in show_history(CHAIN, with_results=True)] == [
         ["EventType", "Input", "Timestamp", "FunctionName"],
-        ["EventType", "Timestamp", "ScheduledTime", "FunctionName", "Input"],
-        ["EventType", "OrchestrationStatus", "FailureDetails", "Timestamp"],
+        ["EventType", "Result", "Timestamp", "ScheduledTime", "FunctionName", "Input"],
+        ["EventType", "OrchestrationStatus", "Result", "FailureDetails", "Timestamp"],
     ]
 
 
