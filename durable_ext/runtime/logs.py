@@ -14,7 +14,7 @@ from durable_ext.runtime.message_filter import Drop
 logger = logging.getLogger("durable_ext.runtime")
 
 LONGEST = 2_000
-"""Characters of an error's text that go into a line of the log. All of it is in the history."""
+"""Characters of an error's text that go into a line of the log. More of it is in the history."""
 
 current_activity: ContextVar[WorkItem] = ContextVar("current_activity")
 """The call that is being run. Set in the activity's own context, so it follows the code across awaits."""
