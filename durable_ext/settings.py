@@ -87,6 +87,7 @@ class Settings:
     max_concurrent_orchestrator_functions: int = key(whole(1), default_factory=_per_core)
     max_orchestration_actions: int = key(whole(1), 100_000)
     extended_session_idle_timeout_in_seconds: int = key(whole(1), 30)
+    orchestrator_turn_timeout_in_seconds: int = key(whole(1), 30)
     overridable_existing_instance_states: str = key(one_of("NonRunningStates", "AnyState"), "NonRunningStates")
     store_inputs_in_orchestration_history: bool = key(flag(), False)
 

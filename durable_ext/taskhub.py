@@ -45,7 +45,8 @@ def make_program(
         store_inputs=settings.store_inputs_in_orchestration_history,
         max_actions=settings.max_orchestration_actions,
     )
-    return Program(registry=registry, codec=codec or JsonCodec(), options=options)
+    limit = float(settings.orchestrator_turn_timeout_in_seconds)
+    return Program(registry=registry, codec=codec or JsonCodec(), options=options, turn_limit=limit)
 
 
 class TaskHub:

@@ -12,18 +12,27 @@ from durable_ext.engine.session import Session
 from durable_ext.engine.turn import EngineOptions
 from durable_ext.errors import FunctionNotFoundError
 from durable_ext.registry import Registry
+from durable_ext.runtime.watchdog import BoundedSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """The functions of an app, the codec of their values, and what the engine must know of the app."""
+    """The functions of an app, the codec of their values, and what the engine must know of the app.
+
+    No step of an orchestrator may take longer than `turn_limit` seconds, if there is a limit.
+    """
 
     registry: Registry
     codec: Codec
     options: EngineOptions
+    turn_limit: float | None = None
 
     def session(self, name: str) -> Session:
         """A session for an instance of this orchestrator, not yet begun. An unknown one fails when it is run."""
+        session = self._session(name)
+        return session if self.turn_limit is None else BoundedSession(session, self.turn_limit)
+
+    def _session(self, name: str) -> Session:
         try:
             orchestrator = self.registry.orchestrators.get(name)
         except FunctionNotFoundError as error:

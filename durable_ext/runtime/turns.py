@@ -27,6 +27,7 @@ from durable_ext.runtime.program import Program
 from durable_ext.runtime.quarantine import OrchestratorProcessLostError, Quarantine, TurnBrokenInChildError
 from durable_ext.runtime.register import Register
 from durable_ext.runtime.state import Arrival, InstanceState, LocalOutcome
+from durable_ext.runtime.watchdog import TurnTooLongError
 from durable_ext.storage.contract import Commit, Delivery, Snapshot, StatusChange, Store, Version
 
 logger = logging.getLogger(__name__)
@@ -159,6 +160,9 @@ class Turns:
         began = perf_counter()
         try:
             return decide(memory, snapshot, news, self._program, now, fault)
+        except TurnTooLongError as error:
+            instance.faults = MAX_FAULTS  # it would take as long again
+            raise TurnBrokenError(error) from error
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # nothing of an interrupted turn is stored
             raise TurnBrokenError(error) from error
         finally:

@@ -75,7 +75,11 @@ DOCUMENTED: dict[str, Any] = {
 }
 """The keys of Durable Functions, each with a value that is not the default."""
 
-OURS: dict[str, Any] = {"storageProvider.path": "hub.db", "storageProvider.synchronous": "normal"}
+OURS: dict[str, Any] = {
+    "orchestratorTurnTimeoutInSeconds": 7,
+    "storageProvider.path": "hub.db",
+    "storageProvider.synchronous": "normal",
+}
 """The keys only this package has."""
 
 

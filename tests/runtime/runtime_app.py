@@ -29,6 +29,7 @@ class App:
         self.store = store
         self.registry = Registry()
         self.worker: Worker | None = None
+        self.turn_limit: float | None = None
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -47,7 +48,9 @@ class App:
 
     def make_worker(self, store: Any = None, **settings: Any) -> Worker:
         options = {name: settings.pop(name) for name in OPTIONS if name in settings}
-        program = Program(registry=self.registry, codec=JsonCodec(), options=EngineOptions())
+        program = Program(
+            registry=self.registry, codec=JsonCodec(), options=EngineOptions(), turn_limit=self.turn_limit
+        )
         self.worker = Worker(store or self.store, program, Settings(**settings), SystemClock(), **options)
         return self.worker
 
