@@ -30,8 +30,15 @@ def to_text(value: Any) -> str:
     if value is None:
         return "null"
     try:
-        lowered = value if kind in _LEAVES else _lower(value)
-        text = encode_unchecked(lowered)
+        if kind in _LEAVES:
+            lowered = value
+        else:
+            how = _KNOWN.get(kind)
+            lowered = _lower(value) if how is None else how(value)
+        try:
+            text = _encode(lowered).decode()
+        except (UnicodeEncodeError, TypeError):
+            text = encode_unchecked(lowered)  # raises again, saying why
         if "null" in text:  # msgspec writes NaN as null, so only then is there something to look for
             _refuse_lost_numbers(msgspec.to_builtins(lowered, enc_hook=_plain))
     except RecursionError as err:
@@ -44,7 +51,7 @@ def to_text(value: Any) -> str:
 def encode_unchecked(value: Any) -> str:
     """JSON text of a value that holds no `to_json` object outside our sight and no NaN."""
     try:
-        return _encoder.encode(value).decode()
+        return _encode(value).decode()
     except UnicodeEncodeError as err:
         raise CodecError(f"cannot store text that is no valid Unicode (a lone surrogate): {err}") from err
     except TypeError as err:
@@ -103,8 +110,18 @@ def _how(kind: type) -> Callable[[Any], Any] | None:
 
 _are_leaves = _LEAVES.issuperset
 
+# Up to how many items a loop over them is faster than going through keys and values in C.
+_SMALL = 10
+
 
 def _lower_dict(value: dict[Any, Any]) -> Any:
+    # Most dicts are small, hold plain values under text, and this is all that is done to them.
+    if len(value) <= _SMALL:
+        for key, each in value.items():
+            if type(key) is not str or type(each) not in _LEAVES:
+                break
+        else:
+            return value
     try:
         "".join(value)  # the fastest way to learn that all keys are text
     except TypeError:
@@ -236,7 +253,7 @@ def _refuse_secrets(kind: type, dump: Any) -> None:
             )
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def _refuse_lost_numbers(tree: Any) -> None:
