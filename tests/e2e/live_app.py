@@ -77,7 +77,7 @@ APP = """
     @app.orchestration_trigger(context_name="context")
     def waiting_parent(context):
         child = context.call_sub_orchestrator("wait_event", "Child", f"{context.instance_id}-child")
-        yield context.task_all([child, context.call_activity("nap", 4)])
+        yield context.task_all([child, context.call_activity("nap", 60)])
 
     @app.orchestration_trigger(context_name="context")
     def again(context):
