@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 
@@ -12,15 +13,15 @@ def orchestrator_generator_wrapper(generator: Generator[Any, Any, Any]) -> Gener
     Yields each task that the orchestrator yields, and then its return value. The orchestrator is sent the task's
     `result`; what reading that raises is raised in the orchestrator. Named as in azure-functions-durable.
     """
-    step, value = generator.send, None
+    step: Callable[[], Any] = partial(generator.send, None)
     while True:
         try:
-            task = step(value)
+            task = step()
         except StopIteration as end:
             yield end.value
             return
         yield task
         try:
-            step, value = generator.send, task.result
+            step = partial(generator.send, task.result)
         except Exception as error:
-            step, value = generator.throw, error
+            step = partial(generator.throw, error)

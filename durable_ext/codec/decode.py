@@ -277,7 +277,7 @@ class _Rewriting:
         fields = fields_of(kind)
         is_ours = not all_known or any(_is_hidden_from_msgspec(kind, each) for each in fields)
         if not is_ours:
-            by_msgspec = dataclasses.is_dataclass(kind) or is_attrs(kind)
+            by_msgspec = hasattr(kind, "__dataclass_fields__") or is_attrs(kind)
             # what msgspec reads by itself goes through its hook, fields of structs too
             self._records[kind] = _reader_type(kind.__name__, only_ours=True) if by_msgspec else kind
             forms = [self.of(_hint_of(hints, each))[0] for each in fields]

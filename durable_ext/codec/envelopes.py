@@ -59,7 +59,7 @@ class Opening:
         if known is not None:  # also finds classes that are no attribute of their module
             return known
         loaded = sys.modules.get(module)
-        if not issubclass(type(loaded), types.ModuleType):
+        if loaded is None or not issubclass(type(loaded), types.ModuleType):
             return f"{called}: the module is not imported. Import it in the app."
         # Not getattr, nor vars(): modules that load themselves when they are touched would.
         kind = types.ModuleType.__getattribute__(loaded, "__dict__").get(name)
