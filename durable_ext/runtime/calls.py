@@ -19,13 +19,12 @@ from durable_ext.errors import (
     FunctionNotFoundError,
     describe,
     details_json,
-    shortened,
     with_causes,
 )
 from durable_ext.history import TaskCompleted, TaskFailed, encode_event
 from durable_ext.messages import WorkItem
 from durable_ext.registry import Activity
-from durable_ext.runtime.logs import LONGEST, current_activity
+from durable_ext.runtime.logs import current_activity, shown_failure
 from durable_ext.runtime.program import Program
 from durable_ext.runtime.register import UNRECORDED, Register
 from durable_ext.tracebacks import user_traceback
@@ -158,15 +157,14 @@ class Calls:
             kind = type(error).__name__
             failure = FailureDetails(error_type=kind, error_message=message, is_non_retriable=is_final)
             failed = self._with_reason(item, f"{_failed(item)}{kind}: {message}", failure)
-        if is_final:
-            _tell_final(item, failed.failure_details)
+        _tell(item, failed.failure_details)
         return failed
 
     def unknown(self, item: WorkItem) -> TaskFailed:
         """The app has no such function."""
         error = FunctionNotFoundError(item.name, "activity", self._activities.names())
         failure = describe(error, is_final=True)
-        _tell_final(item, failure)
+        _tell(item, failure)
         return self._with_reason(item, failure.error_message, failure)
 
     def _failed(self, item: WorkItem, error: BaseException, failure: FailureDetails) -> TaskFailed:
@@ -230,14 +228,10 @@ def _failed(item: WorkItem) -> str:
     return f"Activity function '{item.name}' failed:  "
 
 
-def _tell_final(item: WorkItem, failure: FailureDetails) -> None:
-    logger.error(
-        "activity '%s' of %s failed, and is not tried again, as it would only fail again: %s: %s",
-        item.name,
-        item.instance_id,
-        failure.error_type,
-        shortened(failure.error_message, LONGEST),
-    )
+def _tell(item: WorkItem, failure: FailureDetails) -> None:
+    """The one place where the frames of a failure are shown to people; what they see elsewhere is its text."""
+    final = ", and is not tried again, as it would only fail again" if failure.is_non_retriable else ""
+    logger.error("activity '%s' of %s failed%s: %s", item.name, item.instance_id, final, shown_failure(failure))
 
 
 def _warn_of_blocking(item: WorkItem, took: float) -> None:

@@ -6,7 +6,7 @@ import logging
 from contextvars import ContextVar
 
 from durable_ext.engine.turn import Turn
-from durable_ext.errors import shortened
+from durable_ext.errors import FailureDetails, shortened
 from durable_ext.history import ExecutionCompleted, OrchestrationRuntimeStatus
 from durable_ext.messages import WorkItem
 from durable_ext.runtime.message_filter import Drop
@@ -51,8 +51,12 @@ def log_turn(instance_id: str, name: str, turn: Turn) -> None:
     if status is OrchestrationRuntimeStatus.Completed:
         logger.info("orchestrator '%s' completed: instance %s", name, instance_id)
     elif status.is_terminal:
+        failure = _failure_of(turn)
         why = shortened(turn.output or "", LONGEST)
-        logger.log(_level(turn), "orchestrator '%s' %s: instance %s: %s", name, status.value.lower(), instance_id, why)
+        if failure is not None and failure.stack_trace:
+            why = shown_failure(failure)
+        level = logging.ERROR if failure is not None else logging.INFO
+        logger.log(level, "orchestrator '%s' %s: instance %s: %s", name, status.value.lower(), instance_id, why)
     elif logger.isEnabledFor(logging.DEBUG):
         steps = ", ".join(type(each).__name__ for each in turn.events[1:-1])
         logger.debug("orchestrator '%s' took a turn: instance %s: %s", name, instance_id, steps or "nothing new")
@@ -69,8 +73,12 @@ def log_drop(instance_id: str, name: str, drop: Drop) -> None:
         logger.log(level, "%s dropped: instance %s (%s): %s", kind, instance_id, name or "not begun", why)
 
 
-def _level(ended: Turn) -> int:
-    """An error if nothing but a change of the app can help."""
-    ends = (each.failure_details for each in ended.events if isinstance(each, ExecutionCompleted))
-    is_final = any(failure is not None and failure.is_non_retriable for failure in ends)
-    return logging.ERROR if is_final else logging.INFO
+def shown_failure(failure: FailureDetails) -> str:
+    """A failure with the frames of user code, if there are any."""
+    text = failure.stack_trace or f"{failure.error_type}: {failure.error_message}"
+    return shortened(text.rstrip(), LONGEST)
+
+
+def _failure_of(turn: Turn) -> FailureDetails | None:
+    ends = (each.failure_details for each in turn.events if isinstance(each, ExecutionCompleted))
+    return next(ends, None)

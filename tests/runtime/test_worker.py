@@ -193,6 +193,30 @@ async def test_what_can_only_fail_again_is_not_tried_again(
     assert any(f"orchestrator '{orchestrator}' failed: instance a" in each for each in told)
 
 
+async def test_the_log_shows_where_user_code_failed_once(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    @app.activity
+    def charge(amount: Any) -> Any:
+        raise ValueError("no card")
+
+    @app.orchestrator
+    def order(context: Any) -> Any:
+        yield context.call_activity("charge", 1)
+
+    await app.work()
+    await app.start("order", "a")
+    await app.end("a")
+    errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert [text.partition(": ")[0] for text in errors] == [
+        "activity 'charge' of a failed",
+        "orchestrator 'order' failed",
+    ]
+    for text, line in zip(
+        errors, ('raise ValueError("no card")', 'yield context.call_activity("charge", 1)'), strict=True
+    ):
+        assert text.count(line) == 1
+        assert "durable_ext/" not in text
+
+
 async def test_a_line_of_the_log_is_not_as_long_as_the_text_of_an_error(
     app: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
