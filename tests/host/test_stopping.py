@@ -75,10 +75,17 @@ def interrupts(x: None) -> None:
 async def interrupts_async(x: None) -> None:
     raise KeyboardInterrupt
 
+def sleep_on(begun):
+    begun.set()
+    time.sleep(3600)
+
 @app.activity_trigger(input_name="x")
 def ends_a_child(x: None) -> int:
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    child = fork.Process(target=sleep_on, args=(begun,))
     child.start()
+    begun.wait()  # what comes in the middle of a fork, Python forgets
     child.terminate()
     child.join()
     return child.exitcode
