@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 MAX_GROUP = 256
 LOOK_FOR_OTHERS_EVERY = 0.1
+LOOK_WHEN_BUSY_EVERY = 0.001
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Writer:
         try:
             connection = self._connect()
             self._file = self._find_file()
-            self._look_again_at = 0.0
+            self._look_again_at = self._check_again_at = 0.0
         except Exception as error:
             _call(loop, _fail, opened, error)
             return
@@ -213,8 +214,10 @@ class Writer:
         # Not each time: looking gives up the interpreter lock, which costs more than the look beside a busy event loop.
         if (now := monotonic()) < self._look_again_at:
             return True
-        self._check_file()
-        self._look_again_at = now + LOOK_FOR_OTHERS_EVERY
+        if now >= self._check_again_at:
+            self._check_file()
+            self._check_again_at = now + LOOK_FOR_OTHERS_EVERY
+        self._look_again_at = now + LOOK_WHEN_BUSY_EVERY
         return not tx.others_have_written() or _call(loop, self._on_others)
 
     def _check_file(self) -> None:
