@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Literal, TypeAlias
 
 from filelock import FileLock, Timeout
@@ -21,6 +22,7 @@ MEMORY = ":memory:"
 
 # Marks the file as ours (the bytes of "dTFx"), so that another program's database is never taken for a hub.
 APPLICATION_ID = 0x64544678
+_PATIENCE = 30.0  # seconds; a CLI in the middle of a purge is a reason to wait, not to fail
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -39,12 +41,11 @@ def connect(path: str, *, synchronous: Synchronous, read_only: bool = False) -> 
     """A connection with our settings. Raises `StoreError` if there is no usable SQLite file at `path`."""
     try:
         # isolation_level=None: the module must not open transactions of its own, ours are BEGIN IMMEDIATE.
-        # The timeout is long because a CLI in the middle of a purge is a reason to wait, not to fail.
         connection = sqlite3.connect(
             # A reader never creates the file: gone, it is to be missed. ("rw": it takes part in the log's bookkeeping.)
             f"{Path(path).as_uri()}?mode=rw" if read_only else path,
             uri=read_only,
-            timeout=30,
+            timeout=_PATIENCE,
             isolation_level=None,
             check_same_thread=False,
         )
@@ -80,12 +81,24 @@ def connect(path: str, *, synchronous: Synchronous, read_only: bool = False) -> 
 def _use_write_ahead_log(connection: sqlite3.Connection, path: str) -> None:
     # WAL: readers see the last commit while a write goes on, and a commit is one append and one sync. The mode is
     # kept in the file's header, so this writes only once.
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    mode = _when_unlocked(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
     if mode != "wal":
         raise StoreError(
             f"cannot use {path}: its file system does not support SQLite's write-ahead log (mode '{mode}'). "
             f"Keep the file on a local disk."
         )
+
+
+def _when_unlocked(ask: Callable[[], str]) -> str:
+    """Where the mode is changed SQLite does not wait for a lock, as elsewhere: others may be creating the file too."""
+    give_up_at = monotonic() + _PATIENCE
+    while True:
+        try:
+            return ask()
+        except sqlite3.OperationalError:
+            if monotonic() > give_up_at:
+                raise
+            sleep(0.01)
 
 
 def host_lock(path: str) -> FileLock:
