@@ -220,9 +220,11 @@ def _value(parent: Mapping[str, Any], name: str) -> Any:
 def _refuse_misplaced(parent: Mapping[str, Any], source: str, *, expected: str, prefix: str) -> None:
     """A section that is nearly where we look would be ignored in silence."""
     own = expected.removeprefix(prefix)
+    keys = {each.casefold() for each in (*rules_of(Settings), *WITHOUT_EFFECT)}
     for name in parent:
-        is_a_key_of_ours = name.casefold() in {each.casefold() for each in (*rules_of(Settings), *WITHOUT_EFFECT)}
-        looks_like_ours = is_a_key_of_ours or difflib.get_close_matches(name.casefold(), ["durabletask"], cutoff=0.85)
+        looks_like_ours = name.casefold() in keys or difflib.get_close_matches(
+            name.casefold(), ["durabletask"], cutoff=0.85
+        )
         if looks_like_ours and name.casefold() != own.casefold():
             raise ConfigurationError(
                 f"{source}: {prefix}{name} is not read by anything. The settings of durable functions belong at "

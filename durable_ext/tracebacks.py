@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from durable_ext.errors import TaskFailedError, brief, text_of
@@ -51,6 +52,16 @@ def _with_briefs(text: str, error: BaseException) -> str:
         if isinstance(each, BaseExceptionGroup):
             pending += each.exceptions
     return text
+
+
+def innermost_line(error: BaseException, is_users: Callable[[str], bool] | None = None) -> str | None:
+    """The last of the user's lines that an error went through, as `file:line`.
+
+    `is_users` says whether a file is the user's; by default all are but those of this package.
+    """
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    users = (each for each in frames if (is_users(each.filename) if is_users else not is_ours(each.filename)))
+    return next((f"{Path(each.filename).name}:{each.lineno}" for each in users), None)
 
 
 def is_ours(filename: str) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from durable_ext.engine.ending import break_off
@@ -19,7 +17,7 @@ from durable_ext.engine.loop import MAX_AWAITS, DeterministicLoop, EndlessLoopEr
 from durable_ext.engine.tasks import Observed
 from durable_ext.engine.unbegun import unbegun
 from durable_ext.errors import OrchestratorCodeError
-from durable_ext.tracebacks import is_ours
+from durable_ext.tracebacks import innermost_line
 
 # What runs longer than this without waiting for anything durable is a loop around `asyncio.sleep(0)`.
 _MAX_CALLBACKS = 5_000_000
@@ -164,10 +162,7 @@ class CoroutineDriver:
 
 
 def _endless(error: EndlessLoopError) -> OrchestratorCodeError:
-    frames = traceback.extract_tb(error.__traceback__)
-    line = next(
-        (f"{Path(each.filename).name}:{each.lineno}" for each in reversed(frames) if not is_ours(each.filename)), ""
-    )
+    line = innermost_line(error) or ""
     return OrchestratorCodeError(
         f"the orchestrator awaited {MAX_AWAITS:,} times in a row ({line}) without ever having to wait. A failed call "
         f"stays failed: to try again, call again, or pass a retry policy"

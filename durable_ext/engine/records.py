@@ -20,9 +20,9 @@ def is_record_of(action: Action, event: Record) -> bool:
     """Whether this is what was recorded for what the code asks for. Names compare as the registry does."""
     if action.recorded_as is not type(event):
         return False
-    if type(event) is TimerCreated:
+    if isinstance(event, TimerCreated):
         return True
-    if event.name != action.name and event.name.casefold() != action.name.casefold():  # type: ignore[union-attr]
+    if event.name != action.name and event.name.casefold() != action.name.casefold():
         return False
     if type(event) is SubOrchestrationInstanceCreated:
         # One that was only started never answers: code that now waits for it would wait for ever.

@@ -14,7 +14,6 @@ import ctypes
 import logging
 import sys
 import threading
-import traceback
 from asyncio import events
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -27,7 +26,7 @@ from durable_ext.engine.session import Session
 from durable_ext.engine.turn import Turn
 from durable_ext.errors import DurableError
 from durable_ext.history import HistoryEvent
-from durable_ext.tracebacks import is_ours
+from durable_ext.tracebacks import innermost_line, is_ours
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +130,7 @@ def bounded(limit: float, step: Callable[_P, _R], *args: _P.args, **kwargs: _P.k
         if not watch.was_fired:
             return result
     except _BrokenOff as error:
-        line = _line_of(error)
+        line = innermost_line(error, _is_users)
     except BaseException:
         if not watch.was_fired:
             raise
@@ -150,12 +149,6 @@ def _line(frame: FrameType | None) -> str | None:
             return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return None
-
-
-def _line_of(error: BaseException) -> str | None:
-    frames = traceback.extract_tb(error.__traceback__)
-    users = (each for each in reversed(frames) if _is_users(each.filename))
-    return next((f"{Path(each.filename).name}:{each.lineno}" for each in users), None)
 
 
 _STANDARD = str(Path(threading.__file__).parent)
